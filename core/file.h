@@ -1,0 +1,27 @@
+/* Files: whole reads, atomic replacement, directory walks. */
+#ifndef LS_CORE_FILE_H
+#define LS_CORE_FILE_H
+
+#include "core/status.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+
+/* Reads a whole regular file into malloc'ed memory with a NUL after it (not counted in *length). */
+ls_status ls_file_read(char **text, size_t *length, const char *path);
+/* Writes beside `path`, syncs, renames over it: after a crash at any instant the old or the new file is there, whole.
+ */
+ls_status ls_file_write_atomic(const char *path, const void *bytes, size_t length);
+/* The second half of the same for a file some library wrote: fsync `temporary`, rename it to `path`, fsync the folder.
+ */
+ls_status ls_file_commit(const char *temporary, const char *path);
+ls_status ls_file_make_folders(const char *path); /* mkdir -p */
+bool ls_file_is_folder(const char *path);
+bool ls_file_exists(const char *path);
+/* malloc'ed "folder/name". */
+char *ls_file_join(const char *folder, const char *name);
+/* Calls `visit` for each regular file below `path` in byte order of the paths (for a file: itself). Symbolic links are
+ * followed for the argument itself only. */
+ls_status ls_file_walk(const char *path, ls_status (*visit)(const char *path, void *context), void *context);
+
+#endif

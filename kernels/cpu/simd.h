@@ -1,0 +1,162 @@
+/* Sixteen floats at a time, in GCC's vector extension: the compiler lowers them to AVX-512, two AVX2 registers, or
+ * plain C, so every kernel is written once and built for several instruction sets (kernels/cpu/variant.h). Intrinsics
+ * appear only here, where an instruction has no C spelling: bf16 conversion and the bf16 dot product. */
+#ifndef LS_KERNELS_CPU_SIMD_H
+#define LS_KERNELS_CPU_SIMD_H
+
+#include "kernels/tensor.h"
+
+#include <math.h>
+
+#if defined(__AVX512F__) || defined(__AVX2__)
+#include <immintrin.h>
+#endif
+
+#define VL 16 /* floats in a vector */
+
+typedef float vf __attribute__((vector_size(64)));
+typedef int32_t vi __attribute__((vector_size(64)));
+typedef uint32_t vu __attribute__((vector_size(64)));
+typedef uint16_t vh __attribute__((vector_size(32))); /* sixteen bf16 */
+
+static inline vf vf_set(float value) { return (vf){0} + value; }
+
+static inline vf vf_load(const float *p)
+{
+    vf v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+
+static inline void vf_store(float *p, vf v) { memcpy(p, &v, sizeof v); }
+
+static inline vu vu_load(const void *p)
+{
+    vu v;
+    memcpy(&v, p, sizeof v);
+    return v;
+}
+
+/* mask ? a : b, lane by lane; mask lanes are 0 or -1 (a comparison's result). */
+static inline vf vf_select(vi mask, vf a, vf b) { return (vf)(((vi)a & mask) | ((vi)b & ~mask)); }
+
+static inline vf vf_max(vf a, vf b) { return vf_select(a > b, a, b); }
+
+static inline vf vf_fma(vf a, vf b, vf c)
+{
+#if defined(__AVX512F__)
+    return (vf)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
+#else
+    return a * b + c;
+#endif
+}
+
+static inline vf vh_expand(vh half) { return (vf)(__builtin_convertvector(half, vu) << 16); }
+
+static inline vf vf_load_bf16(const uint16_t *p)
+{
+    vh half;
+    memcpy(&half, p, sizeof half);
+    return vh_expand(half);
+}
+
+/* Round to nearest even; NaN stays NaN. */
+static inline vh vf_to_bf16(vf v)
+{
+#if defined(__AVX512BF16__)
+    const __m256bh packed = _mm512_cvtneps_pbh((__m512)v);
+    vh half;
+    memcpy(&half, &packed, sizeof half);
+    return half;
+#else
+    const vu bits = (vu)v;
+    const vu rounded = (bits + 0x7fffu + (bits >> 16 & 1u)) >> 16;
+    const vu quiet = bits >> 16 | 0x40u;
+    const vu is_nan = (vu)(v != v);
+    return __builtin_convertvector((rounded & ~is_nan) | (quiet & is_nan), vh);
+#endif
+}
+
+static inline void vf_store_bf16(uint16_t *p, vf v)
+{
+    const vh half = vf_to_bf16(v);
+    memcpy(p, &half, sizeof half);
+}
+
+/* Loads and stores of the first `count` < 16 lanes; the others read as zero. */
+static inline vf vf_load_part(const float *p, int count)
+{
+    vf v = {0};
+    memcpy(&v, p, sizeof(float) * (size_t)count);
+    return v;
+}
+
+static inline void vf_store_part(float *p, vf v, int count) { memcpy(p, &v, sizeof(float) * (size_t)count); }
+
+static inline vf vf_load_bf16_part(const uint16_t *p, int count)
+{
+    vh half = {0};
+    memcpy(&half, p, sizeof(uint16_t) * (size_t)count);
+    return vh_expand(half);
+}
+
+static inline void vf_store_bf16_part(uint16_t *p, vf v, int count)
+{
+    const vh half = vf_to_bf16(v);
+    memcpy(p, &half, sizeof(uint16_t) * (size_t)count);
+}
+
+/* sum + a.b over pairs: lane i gains a[2i] b[2i] + a[2i+1] b[2i+1]; a, b hold 32 bf16. */
+static inline vf vf_dot_bf16(vf sum, vu a, vu b)
+{
+#if defined(__AVX512BF16__)
+    return (vf)_mm512_dpbf16_ps((__m512)sum, (__m512bh)a, (__m512bh)b);
+#else
+    const vf low = vf_fma((vf)(a << 16), (vf)(b << 16), sum);
+    return vf_fma((vf)(a & 0xffff0000u), (vf)(b & 0xffff0000u), low);
+#endif
+}
+
+/* Sum of the lanes, always in the same tree order. */
+static inline float vf_sum(vf v)
+{
+    float lane[VL];
+    memcpy(lane, &v, sizeof lane);
+    for (int width = VL / 2; width > 0; width /= 2)
+        for (int i = 0; i < width; i++) lane[i] += lane[i + width];
+    return lane[0];
+}
+
+static inline float vf_max_lane(vf v)
+{
+    float lane[VL];
+    memcpy(lane, &v, sizeof lane);
+    float largest = lane[0];
+    for (int i = 1; i < VL; i++) largest = lane[i] > largest ? lane[i] : largest;
+    return largest;
+}
+
+/* e^x within 2 ulp; 0 below -87.33, infinity above 88.72, NaN stays NaN. */
+static inline vf vf_exp(vf x)
+{
+    const vf magic = vf_set(12582912.0f); /* 1.5 * 2^23: adding it rounds to an integer */
+    const vf clamped = vf_select(x < -87.33654f, vf_set(-87.33654f), vf_select(x > 88.72283f, vf_set(88.72283f), x));
+    const vf shifted = vf_fma(clamped, vf_set(1.44269504f), magic);
+    const vf n = shifted - magic;
+    const vf r = vf_fma(n, vf_set(2.12194440e-4f), vf_fma(n, vf_set(-0.693359375f), clamped));
+    vf p = vf_set(1.98756915e-4f); /* Cephes expf */
+    p = vf_fma(p, r, vf_set(1.39819995e-3f));
+    p = vf_fma(p, r, vf_set(8.33345205e-3f));
+    p = vf_fma(p, r, vf_set(4.16657959e-2f));
+    p = vf_fma(p, r, vf_set(1.66666657e-1f));
+    p = vf_fma(p, r, vf_set(0.5f));
+    p = vf_fma(p, r * r, r + 1.0f);
+    /* 2^n in two factors, so that n = 128 does not overflow the exponent field */
+    const vi whole = (vi)shifted - (vi)magic;
+    const vi first = whole >> 1, second = whole - first;
+    const vf scaled = p * (vf)((first + 127) << 23) * (vf)((second + 127) << 23);
+    const vf small_or_ok = vf_select(x < -87.33654f, vf_set(0.0f), scaled);
+    return vf_select(x > 88.72283f, vf_set(INFINITY), small_or_ok);
+}
+
+#endif

@@ -1,0 +1,52 @@
+/* The door: a table of subcommands, nothing else. */
+#include "data/commands.h"
+#include "eval/commands.h"
+#include "train/commands.h"
+
+#include <stdio.h>
+#include <string.h>
+
+static const ls_command commands[] = {
+    {"prepare", ls_prepare_command, "text files to a token file"},
+    {"train", ls_train_command, "pretrain, continue or fine-tune with the LayerSkip recipe"},
+    {"generate", ls_generate_command, "text from a checkpoint: autoregressive, early-exit or self-speculative"},
+    {"eval", ls_eval_command, "loss and perplexity of every exit layer"},
+    {"sweep", ls_sweep_command, "decoding speed over exit layers and draft lengths"},
+    {"report", ls_report_command, "report.html of a run folder"},
+    {"inspect", ls_inspect_command, "shapes, parameters and the recipe's schedule of a file"},
+    {"bench", ls_bench_command, "kernels, training and decoding as shares of this machine's ceilings"},
+};
+
+#define COMMAND_COUNT (sizeof commands / sizeof commands[0])
+
+static void print_help(FILE *file)
+{
+    (void)fprintf(file, "Usage: layerskip COMMAND [OPTION...] [ARGUMENT...]\n"
+                        "Trains language models that exit early, and decodes them by self-speculation.\n\n"
+                        "Commands:\n");
+    for (size_t i = 0; i < COMMAND_COUNT; i++)
+        (void)fprintf(file, "  %-10s %s\n", commands[i].name, commands[i].summary);
+    (void)fprintf(file,
+                  "\n'layerskip COMMAND --help' tells all of a command's options.\n"
+                  "Exit status: 0 success, 2 bad input or a failure the message explains, 130 stopped by a signal.\n");
+}
+
+int main(int argc, char **argv)
+{
+    if (argc < 2) {
+        print_help(stderr);
+        return ls_status_exit(LS_BAD_INPUT);
+    }
+    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "help") == 0) {
+        print_help(stdout);
+        return 0;
+    }
+    for (size_t i = 0; i < COMMAND_COUNT; i++) {
+        if (strcmp(argv[1], commands[i].name) != 0) continue;
+        const ls_status status = commands[i].run(argc - 1, argv + 1);
+        if (status != LS_OK) (void)fprintf(stderr, "layerskip: %s\n", ls_error_text());
+        return ls_status_exit(status);
+    }
+    (void)fprintf(stderr, "layerskip: '%s' is not a command; see layerskip --help\n", argv[1]);
+    return ls_status_exit(LS_BAD_INPUT);
+}

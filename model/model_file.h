@@ -1,0 +1,27 @@
+/* Models in HDF5: the part of a checkpoint that the model owns.
+ *
+ *   /model           attributes: hidden_size ... (Hugging Face's names)
+ *   /parameters/NAME fp32 datasets by Hugging Face name, [rows, cols] or [rows]
+ *   /tokenizer       string dataset: the text of tokenizer.json, or "bytes"
+ * train/ adds optimizer state, step and cursor to the same file. A file that is not ours, is cut short, lacks a
+ * tensor or has another shape is LS_BAD_INPUT with one sentence. */
+#ifndef LS_MODEL_MODEL_FILE_H
+#define LS_MODEL_MODEL_FILE_H
+
+#include "core/hdf5_file.h"
+#include "model/model.h"
+
+/* A checkpoint for inference: creates the model in `dtype` and reads the weights. *tokenizer is malloc'ed text.
+ * `path` may be a run folder: its newest checkpoint is taken. */
+ls_status ls_model_load(ls_model *out, char **tokenizer, ls_exec *exec, const char *path, ls_dtype dtype);
+
+/* Pieces for train/checkpoint.c. `block` is fp32 [table->elements]; `group` e.g. "parameters", "moment1". */
+ls_status ls_model_config_write(hid_t file, const ls_model_config *config);
+ls_status ls_model_config_read(hid_t file, const char *path, ls_model_config *out);
+ls_status ls_parameters_write(hid_t file, const char *group, const ls_parameter_table *table, const float *block);
+ls_status ls_parameters_read(hid_t file, const char *path, const char *group, const ls_parameter_table *table,
+                             float *block);
+/* Newest "checkpoints/step-*.h5" of a run folder, or `path` itself when it is a file; malloc'ed. */
+ls_status ls_checkpoint_find(char **out, const char *path);
+
+#endif

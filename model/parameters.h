@@ -1,0 +1,51 @@
+/* Parameters are one block with a table of names.
+ *
+ * Gradients, moments and master weights are parallel blocks of the same layout. Saving, clipping, decay, initialisation
+ * and conversion are loops over the table. Matrices that share an input lie next to each other, so one product serves
+ * them: q,k,v form one [(H+2G)*D, C] matrix, gate,up one [2F, C]. Groups start at multiples of 64 elements; the padding
+ * between them is zero and stays zero. */
+#ifndef LS_MODEL_PARAMETERS_H
+#define LS_MODEL_PARAMETERS_H
+
+#include "kernels/tensor.h"
+#include "model/model_config.h"
+
+typedef struct ls_parameter {
+    char name[72];      /* Hugging Face's: "model.layers.3.self_attn.q_proj.weight" */
+    int layer;          /* -1 outside layers */
+    int64_t rows, cols; /* rows = output features; a vector has cols = 1 and rank 1 in files */
+    int64_t offset;     /* elements from the start of the block */
+    bool is_norm;       /* never decayed, starts at one */
+    bool is_embedding;  /* decayed by choice */
+} ls_parameter;
+
+/* Offsets of one layer's weights, in elements. */
+typedef struct ls_layer_offsets {
+    int64_t input_norm;    /* [C] */
+    int64_t qkv;           /* [(H+2G)*D, C] */
+    int64_t attention_out; /* [C, H*D] */
+    int64_t post_norm;     /* [C] */
+    int64_t gate_up;       /* [2F, C] */
+    int64_t down;          /* [C, F] */
+} ls_layer_offsets;
+
+typedef struct ls_parameter_table {
+    ls_parameter *entries; /* [count] in order of offset */
+    int count;
+    int64_t elements;         /* of the block, padding included */
+    int64_t parameters;       /* without padding; a tied head counts once */
+    int64_t embedding;        /* [V, C] */
+    int64_t final_norm;       /* [C] */
+    int64_t head;             /* [V, C]; equals `embedding` when tied */
+    ls_layer_offsets *layers; /* [L] */
+} ls_parameter_table;
+
+ls_status ls_parameter_table_create(ls_parameter_table *out, const ls_model_config *config);
+void ls_parameter_table_destroy(ls_parameter_table *table);
+
+/* Normal(0, initializer_range), output projections of the residual branches scaled by 1/sqrt(2L) (GPT-2), norms one.
+ * The value of an element depends on (seed, parameter number, element) alone. `block` fp32 [elements]. */
+void ls_parameters_initialize(float *block, const ls_parameter_table *table, const ls_model_config *config,
+                              uint64_t seed);
+
+#endif

@@ -1,0 +1,35 @@
+/* Forward and backward of a whole micro-batch under a step plan.
+ *
+ * Buffers are sized at creation from (B, T) alone; a pass allocates nothing. Memory does not depend on how many
+ * exits are on: an exit's norm, head, cross-entropy and their gradients run in row chunks at the moment backward
+ * passes its layer. */
+#ifndef LS_MODEL_TRAINING_H
+#define LS_MODEL_TRAINING_H
+
+#include "model/model.h"
+#include "model/step_plan.h"
+
+typedef struct ls_batch {
+    int64_t B, T;
+    const int32_t *tokens;    /* [B,T] */
+    const int32_t *targets;   /* [B,T], -1: no loss here */
+    const int32_t *first_key; /* [B,T] first position that a position may attend to (documents); NULL: 0 */
+    const int32_t *positions; /* [B,T] position for the rotation; NULL: t */
+} ls_batch;
+
+typedef struct ls_training ls_training;
+
+/* `recompute`: keep only each block's input and run the block's forward again in backward. */
+ls_status ls_training_create(ls_training **out, const ls_model *model, int64_t B, int64_t T, bool recompute);
+void ls_training_destroy(ls_training *training);
+size_t ls_training_bytes(const ls_training *training); /* size of the activation buffers */
+
+/* Runs one micro-batch, batch->B <= B and batch->T <= T.
+ *   exit_loss[l] = sum over target tokens of the cross-entropy at exit l, in nats, for exits with plan weight > 0;
+ *                  untouched elsewhere. [L], fp64.
+ *   gradients   += d/dparameters of  sum_l weight[l] * exit_loss[l] / target_count;  NULL: losses only (forward).
+ * gradients: fp32 [table.elements]. target_count: target tokens of the whole (global) batch, > 0. */
+ls_status ls_training_run(ls_training *training, double *exit_loss, float *gradients, const ls_batch *batch,
+                          const ls_step_plan *plan, double target_count);
+
+#endif
