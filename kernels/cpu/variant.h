@@ -19,7 +19,7 @@
 LS_OP_LIST(LS_CPU_DECLARE)
 #undef LS_CPU_DECLARE
 
-/* The matrix product is oneDNN's, which looks at the processor itself: the same function in every variant. */
+/* oneDNN behind one function (kernels/cpu/matmul.c). */
 ls_matmul_op ls_matmul_cpu;
 
 #endif
