@@ -19,7 +19,7 @@ typedef int32_t vi __attribute__((vector_size(64)));
 typedef uint32_t vu __attribute__((vector_size(64)));
 typedef uint16_t vh __attribute__((vector_size(32))); /* sixteen bf16 */
 
-static inline vf vf_set(float value) { return (vf){0} + value; }
+static inline vf vf_set(float value) { return value - (vf){0}; } /* exact, -0 too, so it is only a broadcast */
 
 static inline vf vf_load(const float *p)
 {
@@ -29,6 +29,16 @@ static inline vf vf_load(const float *p)
 }
 
 static inline void vf_store(float *p, vf v) { memcpy(p, &v, sizeof v); }
+
+/* Eight doubles, for sums that span whole blocks. */
+#define VDL 8
+typedef double vd __attribute__((vector_size(64)));
+static inline vd vd_load(const float *p)
+{
+    float __attribute__((vector_size(32))) v;
+    memcpy(&v, p, sizeof v);
+    return __builtin_convertvector(v, vd);
+}
 
 static inline vu vu_load(const void *p)
 {
@@ -40,7 +50,32 @@ static inline vu vu_load(const void *p)
 /* mask ? a : b, lane by lane; mask lanes are 0 or -1 (a comparison's result). */
 static inline vf vf_select(vi mask, vf a, vf b) { return (vf)(((vi)a & mask) | ((vi)b & ~mask)); }
 
-static inline vf vf_max(vf a, vf b) { return vf_select(a > b, a, b); }
+/* a > b ? a : b, so b where one is NaN. */
+static inline vf vf_max(vf a, vf b)
+{
+#if defined(__AVX512F__)
+    return (vf)_mm512_max_ps((__m512)a, (__m512)b);
+#else
+    return vf_select(a > b, a, b);
+#endif
+}
+
+/* Mask of the first `count` lanes. */
+static inline vi vf_first(int count)
+{
+    const vi lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+    return lane < count;
+}
+
+static inline vf vf_sqrt(vf v)
+{
+#if defined(__AVX512F__)
+    return (vf)_mm512_sqrt_ps((__m512)v);
+#else
+    for (int i = 0; i < VL; i++) v[i] = sqrtf(v[i]);
+    return v;
+#endif
+}
 
 static inline vf vf_fma(vf a, vf b, vf c)
 {
@@ -117,30 +152,46 @@ static inline vf vf_dot_bf16(vf sum, vu a, vu b)
 #endif
 }
 
-/* Sum of the lanes, always in the same tree order. */
+/* Sum of the lanes, always in the same tree order: halves are added until one lane is left. */
 static inline float vf_sum(vf v)
 {
+#if defined(__AVX512F__)
+    const __m256 half = _mm256_add_ps(_mm512_castps512_ps256((__m512)v),
+                                      _mm256_castpd_ps(_mm512_extractf64x4_pd(_mm512_castps_pd((__m512)v), 1)));
+    const __m128 quarter = _mm_add_ps(_mm256_castps256_ps128(half), _mm256_extractf128_ps(half, 1));
+    const __m128 pair = _mm_add_ps(quarter, _mm_movehl_ps(quarter, quarter));
+    return _mm_cvtss_f32(_mm_add_ss(pair, _mm_shuffle_ps(pair, pair, 1)));
+#else
     float lane[VL];
     memcpy(lane, &v, sizeof lane);
     for (int width = VL / 2; width > 0; width /= 2)
         for (int i = 0; i < width; i++) lane[i] += lane[i + width];
     return lane[0];
+#endif
 }
 
 static inline float vf_max_lane(vf v)
 {
+#if defined(__AVX512F__)
+    return _mm512_reduce_max_ps((__m512)v);
+#else
     float lane[VL];
     memcpy(lane, &v, sizeof lane);
     float largest = lane[0];
     for (int i = 1; i < VL; i++) largest = lane[i] > largest ? lane[i] : largest;
     return largest;
+#endif
 }
 
 /* e^x within 2 ulp; 0 below -87.33, infinity above 88.72, NaN stays NaN. */
 static inline vf vf_exp(vf x)
 {
     const vf magic = vf_set(12582912.0f); /* 1.5 * 2^23: adding it rounds to an integer */
+#if defined(__AVX512F__)
+    const vf clamped = (vf)_mm512_min_ps(_mm512_set1_ps(89.0f), (__m512)x); /* x where it is NaN */
+#else
     const vf clamped = vf_select(x < -87.33654f, vf_set(-87.33654f), vf_select(x > 88.72283f, vf_set(88.72283f), x));
+#endif
     const vf shifted = vf_fma(clamped, vf_set(1.44269504f), magic);
     const vf n = shifted - magic;
     const vf r = vf_fma(n, vf_set(2.12194440e-4f), vf_fma(n, vf_set(-0.693359375f), clamped));
@@ -151,12 +202,17 @@ static inline vf vf_exp(vf x)
     p = vf_fma(p, r, vf_set(1.66666657e-1f));
     p = vf_fma(p, r, vf_set(0.5f));
     p = vf_fma(p, r * r, r + 1.0f);
+#if defined(__AVX512F__)
+    const __mmask16 not_below = _mm512_cmp_ps_mask((__m512)x, _mm512_set1_ps(-87.33654f), _CMP_NLT_UQ);
+    return (vf)_mm512_maskz_scalef_ps(not_below, (__m512)p, (__m512)n);
+#else
     /* 2^n in two factors, so that n = 128 does not overflow the exponent field */
     const vi whole = (vi)shifted - (vi)magic;
     const vi first = whole >> 1, second = whole - first;
     const vf scaled = p * (vf)((first + 127) << 23) * (vf)((second + 127) << 23);
     const vf small_or_ok = vf_select(x < -87.33654f, vf_set(0.0f), scaled);
     return vf_select(x > 88.72283f, vf_set(INFINITY), small_or_ok);
+#endif
 }
 
 #endif
