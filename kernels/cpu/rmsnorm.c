@@ -1,0 +1,122 @@
+/* RMSNorm forward and backward: two passes over a row, the second one from the first-level cache.
+ *
+ * A row's sums run over vectors of lanes in an order that depends on C alone. dweight is summed over fixed blocks of
+ * rows, each in a buffer of its own, then over the blocks in order: neither depends on threads. */
+#include "kernels/cpu/elementwise.h"
+#include "kernels/cpu/variant.h"
+
+#include <stdlib.h>
+
+#define SUMS 4 /* independent sums hide the latency of the multiply-add */
+#define BLOCKS_MOST 128
+#define BLOCK_ROWS_LEAST 32
+
+static inline float total(const vf *sum) { return vf_sum((sum[0] + sum[1]) + (sum[2] + sum[3])); }
+
+LS_INLINE void forward_vector(void *out, const float *x, const void *weight, vf rstd, ls_dtype dtype, int64_t i,
+                              int lanes)
+{
+    vf_put(out, i, lanes, vf_get(x, i, lanes, LS_F32) * rstd * vf_get(weight, i, lanes, dtype), dtype);
+}
+
+LS_INLINE void forward_row(void *out, float *rstd, const float *x, const void *weight, int64_t C, float epsilon,
+                           ls_dtype dtype)
+{
+    vf sum[SUMS] = {{0}};
+    int64_t i = 0;
+    for (; i + SUMS * VL <= C; i += SUMS * VL)
+        for (int k = 0; k < SUMS; k++) {
+            const vf v = vf_load(x + i + k * VL);
+            sum[k] = vf_fma(v, v, sum[k]);
+        }
+    for (; i < C; i += VL) {
+        const vf v = vf_get(x, i, vector_lanes(C - i), LS_F32);
+        sum[0] = vf_fma(v, v, sum[0]);
+    }
+    const float scale = 1.0f / sqrtf(total(sum) / (float)C + epsilon);
+    if (rstd != NULL) *rstd = scale;
+    LS_EACH_VECTOR(0, C, forward_vector, out, x, weight, vf_set(scale), dtype);
+}
+
+void LS_CPU_NAME(rmsnorm_forward)(ls_exec *exec, void *out, float *rstd, const float *residual, const int32_t *slot,
+                                  const void *weight, ls_dtype dtype, int64_t n, int64_t T, int64_t C, float epsilon)
+{
+    LS_PARALLEL_FOR(threads_for(exec, n * T * C * 6), r, n * T,
+                    LS_BY_DTYPE(dtype, forward_row, element_out(out, r * C, dtype), rstd == NULL ? NULL : rstd + r,
+                                residual + (slot[r / T] * T + r % T) * C, weight, C, epsilon));
+}
+
+/* sum += h * x */
+LS_INLINE void dot_vector(vf *sum, const void *dout, const float *x, const void *weight, ls_dtype dtype, int64_t i,
+                          int lanes)
+{
+    const vf h = vf_get(dout, i, lanes, dtype) * vf_get(weight, i, lanes, dtype);
+    *sum = vf_fma(h, vf_get(x, i, lanes, LS_F32), *sum);
+}
+
+/* dresidual += rstd * h - x * shrink;  dweight += dout * x * rstd */
+LS_INLINE void backward_vector(float *dresidual, float *dweight, const void *dout, const float *x, const void *weight,
+                               vf rstd, vf shrink, ls_dtype dtype, int64_t i, int lanes)
+{
+    const vf dy = vf_get(dout, i, lanes, dtype) * rstd, value = vf_get(x, i, lanes, LS_F32);
+    const vf dx = vf_fma(dy, vf_get(weight, i, lanes, dtype), -(value * shrink));
+    vf_put(dresidual, i, lanes, vf_get(dresidual, i, lanes, LS_F32) + dx, LS_F32);
+    vf_put(dweight, i, lanes, vf_fma(dy, value, vf_get(dweight, i, lanes, LS_F32)), LS_F32);
+}
+
+LS_INLINE void backward_row(float *dresidual, float *dweight, const void *dout, const float *x, float rstd,
+                            const void *weight, int64_t C, ls_dtype dtype)
+{
+    vf sum[SUMS] = {{0}};
+    int64_t i = 0;
+    for (; i + SUMS * VL <= C; i += SUMS * VL)
+        for (int k = 0; k < SUMS; k++) dot_vector(&sum[k], dout, x, weight, dtype, i + k * VL, VL);
+    LS_EACH_VECTOR(i, C, dot_vector, &sum[0], dout, x, weight, dtype);
+    const float shrink = rstd * rstd * rstd * (total(sum) / (float)C);
+    LS_EACH_VECTOR(0, C, backward_vector, dresidual, dweight, dout, x, weight, vf_set(rstd), vf_set(shrink), dtype);
+}
+
+/* One buffer of partial sums a calling thread, grown at the first step and kept. */
+static float *partial_sums(ls_exec *exec, int64_t count)
+{
+    static _Thread_local float *buffer;
+    static _Thread_local int64_t capacity;
+    if (count <= capacity) return buffer;
+    free(buffer);
+    buffer = aligned_alloc(64, ((size_t)count * sizeof *buffer + 63) / 64 * 64);
+    capacity = buffer == NULL ? 0 : count;
+    if (buffer == NULL && exec->status == LS_OK)
+        exec->status = LS_FAIL(LS_NO_MEMORY, "cannot get %lld bytes for the sums of a norm's gradient",
+                               (long long)count * (long long)sizeof *buffer);
+    return buffer;
+}
+
+void LS_CPU_NAME(rmsnorm_backward)(ls_exec *exec, float *dresidual, float *dweight, const void *dout,
+                                   const float *residual, const int32_t *slot, const int32_t *sample, const float *rstd,
+                                   const void *weight, ls_dtype dtype, int64_t n, int64_t T, int64_t C)
+{
+    const int64_t rows = n * T;
+    if (rows == 0 || C == 0) return;
+    int64_t blocks = (rows + BLOCK_ROWS_LEAST - 1) / BLOCK_ROWS_LEAST;
+    if (blocks > BLOCKS_MOST) blocks = BLOCKS_MOST;
+    float *const partial = partial_sums(exec, blocks * C);
+    if (partial == NULL) return;
+    const int threads = threads_for(exec, rows * C * 14);
+#pragma omp parallel num_threads(threads)
+    {
+#pragma omp for schedule(static)
+        for (int64_t block = 0; block < blocks; block++) {
+            float *const sum = partial + block * C;
+            memset(sum, 0, sizeof(float) * (size_t)C);
+            for (int64_t r = rows * block / blocks; r < rows * (block + 1) / blocks; r++)
+                LS_BY_DTYPE(dtype, backward_row, dresidual + (sample[r / T] * T + r % T) * C, sum,
+                            element(dout, r * C, dtype), residual + (slot[r / T] * T + r % T) * C, rstd[r], weight, C);
+        }
+#pragma omp for schedule(static)
+        for (int64_t c = 0; c < C; c++) {
+            float sum = 0.0f;
+            for (int64_t block = 0; block < blocks; block++) sum += partial[block * C + c];
+            dweight[c] += sum;
+        }
+    }
+}
