@@ -1,0 +1,166 @@
+/* One transformer block: see block.h. Every product says its equation; shapes are in activations.h. */
+#include "model/block.h"
+
+#include <math.h>
+
+/* The names that every step below uses. */
+typedef struct block_view {
+    ls_exec *exec;
+    const ls_backend *ops;
+    const ls_model *model;
+    const ls_activations *act;
+    const ls_saved_block *saved;
+    const ls_survivors *who;
+    const ls_layer_offsets *at;
+    ls_dtype dtype;
+    const int32_t *positions, *first_key; /* [B,T], or NULL where they say nothing */
+    int64_t n, T, R, C, F, D, H, G, QKV;  /* R = n*T, QKV = (H+2G)*D */
+    float attention_scale, epsilon, scale;
+} block_view;
+
+static block_view view_of(const ls_block_pass *pass)
+{
+    const ls_model_config *config = &pass->model->config;
+    const ls_survivors *who = &pass->activations->survivors[pass->layer];
+    return (block_view){
+        .exec = pass->model->exec,
+        .ops = pass->model->exec->ops,
+        .model = pass->model,
+        .act = pass->activations,
+        .saved = &pass->activations->blocks[pass->layer],
+        .who = who,
+        .at = &pass->model->table.layers[pass->layer],
+        .dtype = pass->model->dtype,
+        .positions = pass->activations->renumbered ? pass->activations->positions : NULL,
+        .first_key = pass->activations->documents ? pass->activations->first_key : NULL,
+        .n = who->count,
+        .T = pass->T,
+        .R = who->count * pass->T,
+        .C = config->hidden_size,
+        .F = config->intermediate_size,
+        .D = config->head_dim,
+        .H = config->num_attention_heads,
+        .G = config->num_key_value_heads,
+        .QKV = (config->num_attention_heads + 2 * config->num_key_value_heads) * config->head_dim,
+        .attention_scale = (float)(1.0 / sqrt((double)config->head_dim)),
+        .epsilon = (float)config->rms_norm_eps,
+        .scale = pass->scale,
+    };
+}
+
+static const void *weight(const block_view *v, int64_t offset) { return ls_model_weight(v->model, offset); }
+
+/* out[R,N] = x[R,K] W[N,K]^T */
+static void project(const block_view *v, void *out, const void *x, int64_t offset, int64_t N, int64_t K)
+{
+    v->ops->matmul(v->exec, out, v->dtype, x, weight(v, offset), v->dtype, v->R, N, K, LS_TRANSPOSE_B);
+}
+
+/* dW[N,K] += dout[R,N]^T x[R,K];  dx[R,K] = dout[R,N] W[N,K] */
+static void project_backward_weight(const block_view *v, float *gradients, const void *dout, const void *x,
+                                    int64_t offset, int64_t N, int64_t K)
+{
+    v->ops->matmul(v->exec, gradients + offset, LS_F32, dout, x, v->dtype, N, K, v->R, LS_TRANSPOSE_A | LS_ACCUMULATE);
+}
+
+static void project_backward_input(const block_view *v, void *dx, const void *dout, int64_t offset, int64_t N,
+                                   int64_t K)
+{
+    v->ops->matmul(v->exec, dx, v->dtype, dout, weight(v, offset), v->dtype, v->R, K, N, 0);
+}
+
+/* ---- forward ----------------------------------------------------------------------------------------------------- */
+
+static void attention_forward(const block_view *v)
+{
+    const ls_saved_block *s = v->saved;
+    v->ops->rmsnorm_forward(v->exec, s->normed1, s->rstd1, v->act->residual, v->who->in_slot,
+                            weight(v, v->at->input_norm), v->dtype, v->n, v->T, v->C, v->epsilon);
+    project(v, s->qkv, s->normed1, v->at->qkv, v->QKV, v->C);
+    v->ops->rope(v->exec, s->qkv, v->model->rope_cos, v->model->rope_sin, v->positions, v->who->sample, v->dtype, 0,
+                 v->n, v->T, v->H, v->G, v->D);
+    v->ops->attention_forward(v->exec, s->attention, s->lse, s->qkv, v->first_key, v->who->sample, v->dtype,
+                              v->attention_scale, v->n, v->T, v->H, v->G, v->D);
+    project(v, v->act->y, s->attention, v->at->attention_out, v->C, v->H * v->D);
+    v->ops->residual_add(v->exec, v->act->residual, v->who->mid_slot, v->who->in_slot, v->act->y, v->dtype, v->scale,
+                         v->n, v->T, v->C);
+}
+
+static void gate_up_forward(const block_view *v)
+{
+    const ls_saved_block *s = v->saved;
+    v->ops->rmsnorm_forward(v->exec, s->normed2, s->rstd2, v->act->residual, v->who->mid_slot,
+                            weight(v, v->at->post_norm), v->dtype, v->n, v->T, v->C, v->epsilon);
+    project(v, s->gate_up, s->normed2, v->at->gate_up, 2 * v->F, v->C);
+}
+
+static void down_forward(const block_view *v)
+{
+    v->ops->swiglu_forward(v->exec, v->act->act, v->saved->gate_up, v->dtype, v->R, v->F);
+    project(v, v->act->y, v->act->act, v->at->down, v->C, v->F);
+    v->ops->residual_add(v->exec, v->act->residual, v->who->out_slot, v->who->mid_slot, v->act->y, v->dtype, v->scale,
+                         v->n, v->T, v->C);
+}
+
+void ls_block_forward(const ls_block_pass *pass)
+{
+    const block_view v = view_of(pass);
+    if (v.n == 0) return;
+    attention_forward(&v);
+    gate_up_forward(&v);
+    down_forward(&v);
+}
+
+void ls_block_recompute(const ls_block_pass *pass)
+{
+    const block_view v = view_of(pass);
+    if (v.n == 0) return;
+    attention_forward(&v);
+    gate_up_forward(&v);
+}
+
+/* ---- backward ---------------------------------------------------------------------------------------------------- */
+
+/* x' = a + s * Wdown . swiglu(gate_up): dgate_up takes the place of gate_up, d/dx' becomes d/da. */
+static void mlp_backward(const block_view *v, float *gradients)
+{
+    const ls_saved_block *s = v->saved;
+    void *const dy = v->act->y, *const act = v->act->act, *const dnormed = v->act->dnormed;
+    v->ops->gather_cast(v->exec, dy, v->act->dresidual, v->who->sample, v->dtype, v->scale, v->n, v->T, v->C);
+    project_backward_input(v, act, dy, v->at->down, v->C, v->F);
+    v->ops->swiglu_backward(v->exec, s->gate_up, act, act, s->gate_up, v->dtype, v->R, v->F);
+    project_backward_weight(v, gradients, dy, act, v->at->down, v->C, v->F);
+    project_backward_weight(v, gradients, s->gate_up, s->normed2, v->at->gate_up, 2 * v->F, v->C);
+    project_backward_input(v, dnormed, s->gate_up, v->at->gate_up, 2 * v->F, v->C);
+    v->ops->rmsnorm_backward(v->exec, v->act->dresidual, gradients + v->at->post_norm, dnormed, v->act->residual,
+                             v->who->mid_slot, v->who->sample, s->rstd2, weight(v, v->at->post_norm), v->dtype, v->n,
+                             v->T, v->C);
+}
+
+/* a = x + s * Wo . attention(rope(Wqkv . norm1(x))): d/da becomes d/dx. */
+static void attention_backward(const block_view *v, float *gradients)
+{
+    const ls_saved_block *s = v->saved;
+    void *const dy = v->act->y, *const dattention = v->act->dattention, *const dqkv = v->act->dqkv;
+    void *const dnormed = v->act->dnormed;
+    v->ops->gather_cast(v->exec, dy, v->act->dresidual, v->who->sample, v->dtype, v->scale, v->n, v->T, v->C);
+    project_backward_weight(v, gradients, dy, s->attention, v->at->attention_out, v->C, v->H * v->D);
+    project_backward_input(v, dattention, dy, v->at->attention_out, v->C, v->H * v->D);
+    v->ops->attention_backward(v->exec, dqkv, dattention, s->qkv, s->attention, s->lse, v->first_key, v->who->sample,
+                               v->dtype, v->attention_scale, v->n, v->T, v->H, v->G, v->D);
+    v->ops->rope(v->exec, dqkv, v->model->rope_cos, v->model->rope_sin, v->positions, v->who->sample, v->dtype, 1, v->n,
+                 v->T, v->H, v->G, v->D);
+    project_backward_weight(v, gradients, dqkv, s->normed1, v->at->qkv, v->QKV, v->C);
+    project_backward_input(v, dnormed, dqkv, v->at->qkv, v->QKV, v->C);
+    v->ops->rmsnorm_backward(v->exec, v->act->dresidual, gradients + v->at->input_norm, dnormed, v->act->residual,
+                             v->who->in_slot, v->who->sample, s->rstd1, weight(v, v->at->input_norm), v->dtype, v->n,
+                             v->T, v->C);
+}
+
+void ls_block_backward(const ls_block_pass *pass, float *gradients)
+{
+    const block_view v = view_of(pass);
+    if (v.n == 0) return;
+    mlp_backward(&v, gradients);
+    attention_backward(&v, gradients);
+}

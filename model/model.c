@@ -1,0 +1,70 @@
+/* Allocates a model: the weight block in compute type and the rotation tables. */
+#include "model/model.h"
+
+#include <math.h>
+
+static size_t weight_bytes(const ls_model *model)
+{
+    return (size_t)model->table.elements * ls_dtype_size(model->dtype);
+}
+
+static size_t rope_bytes(const ls_model *model)
+{
+    return sizeof(float) * (size_t)(model->config.max_position_embeddings * (model->config.head_dim / 2));
+}
+
+/* Row p, column i: the angle p * theta^(-2i/D), in double so that far positions keep their phase. */
+static void fill_rope(const ls_model *model)
+{
+    const int64_t half = model->config.head_dim / 2;
+    for (int64_t i = 0; i < half; i++) {
+        const double frequency = pow(model->config.rope_theta, -(double)i / (double)half);
+        for (int64_t p = 0; p < model->config.max_position_embeddings; p++) {
+            model->rope_cos[p * half + i] = (float)cos((double)p * frequency);
+            model->rope_sin[p * half + i] = (float)sin((double)p * frequency);
+        }
+    }
+}
+
+ls_status ls_model_create(ls_model *out, ls_exec *exec, const ls_model_config *config, ls_dtype dtype)
+{
+    ls_status status;
+    void *block;
+    *out = (ls_model){.exec = exec, .config = *config, .dtype = dtype};
+    LS_TRY(ls_parameter_table_create(&out->table, config));
+    LS_TRY_GOTO(ls_exec_allocate(exec, &out->weights, weight_bytes(out), "the weights"), fail);
+    LS_TRY_GOTO(ls_exec_allocate(exec, &block, rope_bytes(out), "the rotation tables"), fail);
+    out->rope_cos = block;
+    LS_TRY_GOTO(ls_exec_allocate(exec, &block, rope_bytes(out), "the rotation tables"), fail);
+    out->rope_sin = block;
+    fill_rope(out);
+    return LS_OK;
+fail:
+    ls_model_destroy(out);
+    return status;
+}
+
+void ls_model_destroy(ls_model *model)
+{
+    if (model->exec == NULL) return;
+    if (model->weights != NULL) ls_exec_free(model->exec, model->weights, weight_bytes(model));
+    if (model->rope_cos != NULL) ls_exec_free(model->exec, model->rope_cos, rope_bytes(model));
+    if (model->rope_sin != NULL) ls_exec_free(model->exec, model->rope_sin, rope_bytes(model));
+    ls_parameter_table_destroy(&model->table);
+    *model = (ls_model){0};
+}
+
+const void *ls_model_weight(const ls_model *model, int64_t offset)
+{
+    return (const unsigned char *)model->weights + (size_t)offset * ls_dtype_size(model->dtype);
+}
+
+double ls_model_training_flops_per_token(const ls_model_config *config, int64_t T)
+{
+    const double C = (double)config->hidden_size, F = (double)config->intermediate_size;
+    const double H = (double)config->num_attention_heads, G = (double)config->num_key_value_heads;
+    const double D = (double)config->head_dim, L = (double)config->num_hidden_layers;
+    const double block = (H + 2.0 * G) * D * C + C * H * D + 3.0 * F * C;
+    const double head = (double)config->vocab_size * C;
+    return 6.0 * (L * block + head) + 6.0 * (double)T * H * D * L;
+}

@@ -1,0 +1,216 @@
+/* Models in HDF5: see model_file.h. */
+#include "model/model_file.h"
+
+#include "core/file.h"
+
+#include <ctype.h>
+#include <dirent.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* ---- the configuration: attributes of /model --------------------------------------------------------------------- */
+
+/* X(kind, field): read and write go through the same list. */
+#define CONFIG_LIST(X)                                                                                                 \
+    X(int, hidden_size)                                                                                                \
+    X(int, intermediate_size)                                                                                          \
+    X(int, num_hidden_layers)                                                                                          \
+    X(int, num_attention_heads)                                                                                        \
+    X(int, num_key_value_heads)                                                                                        \
+    X(int, head_dim)                                                                                                   \
+    X(int, vocab_size)                                                                                                 \
+    X(int, max_position_embeddings)                                                                                    \
+    X(double, rope_theta)                                                                                              \
+    X(double, rms_norm_eps)                                                                                            \
+    X(double, initializer_range)
+
+static ls_status write_attributes(hid_t group, const ls_model_config *config)
+{
+#define WRITE(kind, field) LS_TRY(ls_hdf5_write_##kind(group, #field, config->field));
+    CONFIG_LIST(WRITE)
+#undef WRITE
+    return ls_hdf5_write_int(group, "tie_word_embeddings", config->tie_word_embeddings);
+}
+
+static ls_status read_attributes(hid_t group, const char *path, ls_model_config *config)
+{
+    int64_t tied;
+#define READ(kind, field) LS_TRY(ls_hdf5_read_##kind(group, path, #field, &config->field));
+    CONFIG_LIST(READ)
+#undef READ
+    LS_TRY(ls_hdf5_read_int(group, path, "tie_word_embeddings", &tied));
+    config->tie_word_embeddings = tied != 0;
+    return ls_model_config_check(config);
+}
+
+ls_status ls_model_config_write(hid_t file, const ls_model_config *config)
+{
+    const hid_t group = H5Gcreate2(file, "model", H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT);
+    if (group < 0) return LS_FAIL(LS_IO, "cannot write the group /model");
+    const ls_status status = write_attributes(group, config);
+    (void)H5Gclose(group);
+    return status;
+}
+
+ls_status ls_model_config_read(hid_t file, const char *path, ls_model_config *out)
+{
+    *out = (ls_model_config){0};
+    const hid_t group = H5Lexists(file, "model", H5P_DEFAULT) > 0 ? H5Gopen2(file, "model", H5P_DEFAULT) : -1;
+    if (group < 0) return LS_FAIL(LS_BAD_INPUT, "%s has no group /model, so it holds no model", path);
+    const ls_status status = read_attributes(group, path, out);
+    (void)H5Gclose(group);
+    return status;
+}
+
+/* ---- parameters -------------------------------------------------------------------------------------------------- */
+
+/* "group/NAME"; a vector is a dataset of rank 1, which cols 0 stands for. */
+typedef struct dataset {
+    char name[160];
+    int64_t rows, cols;
+} dataset;
+
+static dataset dataset_of(const char *group, const ls_parameter *entry)
+{
+    dataset result = {.rows = entry->rows, .cols = entry->is_norm ? 0 : entry->cols};
+    (void)snprintf(result.name, sizeof result.name, "%s/%s", group, entry->name);
+    return result;
+}
+
+ls_status ls_parameters_write(hid_t file, const char *group, const ls_parameter_table *table, const float *block)
+{
+    for (int i = 0; i < table->count; i++) {
+        const dataset set = dataset_of(group, &table->entries[i]);
+        LS_TRY(ls_hdf5_write_array(file, set.name, H5T_NATIVE_FLOAT, set.rows, set.cols,
+                                   block + table->entries[i].offset));
+    }
+    return LS_OK;
+}
+
+ls_status ls_parameters_read(hid_t file, const char *path, const char *group, const ls_parameter_table *table,
+                             float *block)
+{
+    for (int i = 0; i < table->count; i++) {
+        const dataset set = dataset_of(group, &table->entries[i]);
+        LS_TRY(ls_hdf5_read_array(file, path, set.name, H5T_NATIVE_FLOAT, set.rows, set.cols,
+                                  block + table->entries[i].offset));
+    }
+    return LS_OK;
+}
+
+/* ---- a model for inference --------------------------------------------------------------------------------------- */
+
+static size_t largest_parameter_bytes(const ls_parameter_table *table)
+{
+    int64_t largest = 0;
+    for (int i = 0; i < table->count; i++) {
+        const int64_t count = table->entries[i].rows * table->entries[i].cols;
+        if (count > largest) largest = count;
+    }
+    return (size_t)largest * sizeof(float);
+}
+
+/* One parameter at a time through a staging buffer: the fp32 copy never exists whole. */
+static ls_status read_weights(ls_model *model, hid_t file, const char *path)
+{
+    ls_exec *exec = model->exec;
+    const size_t bytes = largest_parameter_bytes(&model->table);
+    void *staging;
+    ls_status status = ls_exec_allocate(exec, &staging, bytes, "reading the weights");
+    if (status != LS_OK) return status;
+    for (int i = 0; i < model->table.count; i++) {
+        const ls_parameter *entry = &model->table.entries[i];
+        const dataset set = dataset_of("parameters", entry);
+        LS_TRY_GOTO(ls_hdf5_read_array(file, path, set.name, H5T_NATIVE_FLOAT, set.rows, set.cols, staging), done);
+        unsigned char *out = (unsigned char *)model->weights + (size_t)entry->offset * ls_dtype_size(model->dtype);
+        exec->ops->convert(exec, out, model->dtype, staging, LS_F32, entry->rows * entry->cols);
+        LS_TRY_GOTO(ls_exec_status(exec), done); /* the buffer is free again */
+    }
+done:
+    ls_exec_free(exec, staging, bytes);
+    return status;
+}
+
+static ls_status load_from(ls_model *out, char **tokenizer, ls_exec *exec, hid_t file, const char *path, ls_dtype dtype)
+{
+    ls_model_config config;
+    LS_TRY(ls_model_config_read(file, path, &config));
+    LS_TRY(ls_hdf5_read_text(file, path, "tokenizer", tokenizer));
+    ls_status status = ls_model_create(out, exec, &config, dtype);
+    if (status == LS_OK) {
+        status = read_weights(out, file, path);
+        if (status != LS_OK) ls_model_destroy(out);
+    }
+    if (status != LS_OK) {
+        free(*tokenizer);
+        *tokenizer = NULL;
+    }
+    return status;
+}
+
+ls_status ls_model_load(ls_model *out, char **tokenizer, ls_exec *exec, const char *path, ls_dtype dtype)
+{
+    char *found;
+    hid_t file;
+    *out = (ls_model){0};
+    *tokenizer = NULL;
+    LS_TRY(ls_checkpoint_find(&found, path));
+    ls_status status = ls_hdf5_open(&file, found, "checkpoint");
+    if (status == LS_OK) {
+        status = load_from(out, tokenizer, exec, file, found, dtype);
+        (void)H5Fclose(file);
+    }
+    free(found);
+    return status;
+}
+
+/* ---- the newest checkpoint of a run ------------------------------------------------------------------------------ */
+
+/* The step of "step-NUMBER.h5", -1 for any other name (one still being written, say). */
+static long long step_of(const char *name)
+{
+    if (strncmp(name, "step-", 5) != 0 || !isdigit((unsigned char)name[5])) return -1;
+    char *end;
+    errno = 0;
+    const long long step = strtoll(name + 5, &end, 10);
+    return errno == 0 && strcmp(end, ".h5") == 0 ? step : -1;
+}
+
+static ls_status newest_in(char **out, const char *folder, const char *run)
+{
+    DIR *directory = opendir(folder);
+    if (directory == NULL)
+        return LS_FAIL(LS_IO, "%s is a folder without checkpoints: %s cannot be read (%s)", run, folder,
+                       strerror(errno));
+    long long newest = -1;
+    char *best = NULL;
+    for (const struct dirent *entry; (entry = readdir(directory)) != NULL;) {
+        const long long step = step_of(entry->d_name);
+        if (step <= newest) continue;
+        free(best);
+        best = ls_file_join(folder, entry->d_name);
+        newest = step;
+    }
+    (void)closedir(directory);
+    if (newest < 0) return LS_FAIL(LS_IO, "there is no checkpoint (step-NUMBER.h5) in %s", folder);
+    if (best == NULL) return LS_FAIL(LS_NO_MEMORY, "cannot get memory for a file name");
+    *out = best;
+    return LS_OK;
+}
+
+ls_status ls_checkpoint_find(char **out, const char *path)
+{
+    *out = NULL;
+    if (!ls_file_exists(path)) return LS_FAIL(LS_IO, "there is no checkpoint or run folder named %s", path);
+    if (!ls_file_is_folder(path)) {
+        *out = strdup(path);
+        return *out == NULL ? LS_FAIL(LS_NO_MEMORY, "cannot get memory for a file name") : LS_OK;
+    }
+    char *folder = ls_file_join(path, "checkpoints");
+    if (folder == NULL) return LS_FAIL(LS_NO_MEMORY, "cannot get memory for a file name");
+    const ls_status status = newest_in(out, folder, path);
+    free(folder);
+    return status;
+}

@@ -1,0 +1,117 @@
+/* The parameter table: names, shapes and offsets of the one block, and the initial weights. */
+#include "model/parameters.h"
+
+#include "core/random.h"
+
+#include <math.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#define GROUP_ALIGNMENT 64 /* elements: a group starts on a cache line in bf16 too */
+#define ENTRIES_PER_LAYER 9
+
+enum { PLAIN = 0, NORM = 1, EMBEDDING = 2 };
+
+static void begin_group(ls_parameter_table *table)
+{
+    table->elements = (table->elements + GROUP_ALIGNMENT - 1) / GROUP_ALIGNMENT * GROUP_ALIGNMENT;
+}
+
+/* Appends an entry right after the previous one; returns its offset. */
+__attribute__((format(printf, 6, 7))) static int64_t add(ls_parameter_table *table, int layer, int kind, int64_t rows,
+                                                         int64_t cols, const char *format, ...)
+{
+    ls_parameter *entry = &table->entries[table->count++];
+    va_list arguments;
+    va_start(arguments, format);
+    (void)vsnprintf(entry->name, sizeof entry->name, format, arguments);
+    va_end(arguments);
+    entry->layer = layer;
+    entry->rows = rows;
+    entry->cols = cols;
+    entry->offset = table->elements;
+    entry->is_norm = kind == NORM;
+    entry->is_embedding = kind == EMBEDDING;
+    table->elements += rows * cols;
+    table->parameters += rows * cols;
+    return entry->offset;
+}
+
+static void add_layer(ls_parameter_table *table, const ls_model_config *config, int l)
+{
+    const int64_t C = config->hidden_size, F = config->intermediate_size, D = config->head_dim;
+    const int64_t H = config->num_attention_heads, G = config->num_key_value_heads;
+    ls_layer_offsets *layer = &table->layers[l];
+    begin_group(table);
+    layer->input_norm = add(table, l, NORM, C, 1, "model.layers.%d.input_layernorm.weight", l);
+    begin_group(table);
+    layer->qkv = add(table, l, PLAIN, H * D, C, "model.layers.%d.self_attn.q_proj.weight", l);
+    (void)add(table, l, PLAIN, G * D, C, "model.layers.%d.self_attn.k_proj.weight", l);
+    (void)add(table, l, PLAIN, G * D, C, "model.layers.%d.self_attn.v_proj.weight", l);
+    begin_group(table);
+    layer->attention_out = add(table, l, PLAIN, C, H * D, "model.layers.%d.self_attn.o_proj.weight", l);
+    begin_group(table);
+    layer->post_norm = add(table, l, NORM, C, 1, "model.layers.%d.post_attention_layernorm.weight", l);
+    begin_group(table);
+    layer->gate_up = add(table, l, PLAIN, F, C, "model.layers.%d.mlp.gate_proj.weight", l);
+    (void)add(table, l, PLAIN, F, C, "model.layers.%d.mlp.up_proj.weight", l);
+    begin_group(table);
+    layer->down = add(table, l, PLAIN, C, F, "model.layers.%d.mlp.down_proj.weight", l);
+}
+
+ls_status ls_parameter_table_create(ls_parameter_table *out, const ls_model_config *config)
+{
+    const int64_t L = config->num_hidden_layers, C = config->hidden_size, V = config->vocab_size;
+    *out = (ls_parameter_table){0};
+    out->entries = calloc((size_t)(ENTRIES_PER_LAYER * L + 3), sizeof *out->entries);
+    out->layers = calloc((size_t)L, sizeof *out->layers);
+    if (out->entries == NULL || out->layers == NULL) {
+        ls_parameter_table_destroy(out);
+        return LS_FAIL(LS_NO_MEMORY, "cannot get memory for the table of %lld layers", (long long)L);
+    }
+    out->embedding = add(out, -1, EMBEDDING, V, C, "model.embed_tokens.weight");
+    for (int l = 0; l < (int)L; l++) add_layer(out, config, l);
+    begin_group(out);
+    out->final_norm = add(out, -1, NORM, C, 1, "model.norm.weight");
+    out->head = out->embedding;
+    if (!config->tie_word_embeddings) {
+        begin_group(out);
+        out->head = add(out, -1, PLAIN, V, C, "lm_head.weight");
+    }
+    begin_group(out);
+    return LS_OK;
+}
+
+void ls_parameter_table_destroy(ls_parameter_table *table)
+{
+    free(table->entries);
+    free(table->layers);
+    *table = (ls_parameter_table){0};
+}
+
+/* Whether the entry is the last matrix of a residual branch: o_proj or down_proj. */
+static bool ends_branch(const ls_parameter *entry, const ls_parameter_table *table)
+{
+    if (entry->layer < 0) return false;
+    const ls_layer_offsets *layer = &table->layers[entry->layer];
+    return entry->offset == layer->attention_out || entry->offset == layer->down;
+}
+
+void ls_parameters_initialize(float *block, const ls_parameter_table *table, const ls_model_config *config,
+                              uint64_t seed)
+{
+    const double branch_scale = 1.0 / sqrt(2.0 * (double)config->num_hidden_layers);
+    for (int i = 0; i < table->count; i++) {
+        const ls_parameter *entry = &table->entries[i];
+        const double deviation = config->initializer_range * (ends_branch(entry, table) ? branch_scale : 1.0);
+        const int64_t count = entry->rows * entry->cols;
+        float *values = block + entry->offset;
+#pragma omp parallel for schedule(static)
+        for (int64_t e = 0; e < count; e++)
+            values[e] = entry->is_norm
+                            ? 1.0f
+                            : (float)(deviation * ls_random_normal(seed, LS_STREAM_INITIAL_WEIGHTS, (uint32_t)i,
+                                                                   (uint32_t)e, (uint32_t)((uint64_t)e >> 32)));
+    }
+}

@@ -1,0 +1,132 @@
+/* A whole pass: embedding, blocks, exits and back. The plan is executed, never questioned. */
+#include "model/training.h"
+
+#include "model/activations.h"
+#include "model/block.h"
+#include "model/exit_head.h"
+
+#include <math.h>
+#include <stdlib.h>
+
+struct ls_training {
+    const ls_model *model;
+    ls_activations activations;
+};
+
+ls_status ls_training_create(ls_training **out, const ls_model *model, int64_t B, int64_t T, bool recompute)
+{
+    *out = NULL;
+    ls_training *training = calloc(1, sizeof *training);
+    if (training == NULL) return LS_FAIL(LS_NO_MEMORY, "cannot get memory for training");
+    training->model = model;
+    const ls_status status = ls_activations_create(&training->activations, model, B, T, recompute);
+    if (status != LS_OK) {
+        free(training);
+        return status;
+    }
+    *out = training;
+    return LS_OK;
+}
+
+void ls_training_destroy(ls_training *training)
+{
+    if (training == NULL) return;
+    ls_activations_destroy(&training->activations, training->model->exec);
+    free(training);
+}
+
+size_t ls_training_bytes(const ls_training *training)
+{
+    return training->activations.tensor_bytes + training->activations.list_bytes;
+}
+
+static ls_block_pass block_pass(const ls_training *training, const ls_batch *batch, const ls_step_plan *plan, int layer)
+{
+    return (ls_block_pass){.model = training->model,
+                           .activations = &training->activations,
+                           .layer = layer,
+                           .T = batch->T,
+                           .scale = plan->residual_scale[layer]};
+}
+
+/* The highest exit that is on, -1 when none is: blocks above it have no part in the loss. */
+static int top_exit(const ls_step_plan *plan)
+{
+    int top = plan->layers - 1;
+    while (top >= 0 && !(plan->exit_weight[top] > 0.0f)) top--;
+    return top;
+}
+
+static void forward(const ls_training *training, const ls_batch *batch, const ls_step_plan *plan)
+{
+    const ls_model *model = training->model;
+    const ls_activations *a = &training->activations;
+    /* Slots 0..B-1 are the first B slabs, so the embedding's rows land in them as they come. */
+    model->exec->ops->embedding_forward(model->exec, a->residual, a->tokens,
+                                        ls_model_weight(model, model->table.embedding), model->dtype,
+                                        batch->B * batch->T, model->config.vocab_size, model->config.hidden_size);
+    for (int l = 0; l <= top_exit(plan); l++) {
+        const ls_block_pass pass = block_pass(training, batch, plan, l);
+        ls_block_forward(&pass);
+    }
+}
+
+/* The block whose saved tensors the forward pass left last in the buffers that recomputation shares. */
+static int newest_block(const ls_activations *a, const ls_step_plan *plan)
+{
+    int newest = top_exit(plan);
+    while (newest >= 0 && a->survivors[newest].count == 0) newest--;
+    return newest;
+}
+
+/* From the top down: exit l adds its gradient with respect to x[l+1], then block l turns it into that of x[l]. A sample
+ * dropped in l keeps its gradient as it is, as its residual did. */
+static void backward(const ls_training *training, float *gradients, const ls_batch *batch, const ls_step_plan *plan,
+                     double target_count)
+{
+    const ls_model *model = training->model;
+    const ls_activations *a = &training->activations;
+    const int64_t rows = batch->B * batch->T, C = model->config.hidden_size;
+    const int newest = newest_block(a, plan);
+    /* A product over an empty inner size is the contract's way to write zeros. */
+    model->exec->ops->matmul(model->exec, a->dresidual, LS_F32, a->y, a->y, model->dtype, rows, C, 0, 0);
+    for (int l = top_exit(plan); l >= 0; l--) {
+        const ls_block_pass pass = block_pass(training, batch, plan, l);
+        if (plan->exit_weight[l] > 0.0f)
+            ls_exit_head_run(model, a, gradients, l, (float)((double)plan->exit_weight[l] / target_count));
+        if (a->recompute && l != newest) ls_block_recompute(&pass);
+        ls_block_backward(&pass, gradients);
+    }
+    model->exec->ops->embedding_backward(model->exec, gradients + model->table.embedding, a->dresidual, a->tokens, rows,
+                                         model->config.vocab_size, C);
+}
+
+/* The first exit with a bad loss is named: it stands nearest to where the trouble began. */
+static ls_status collect_losses(const ls_training *training, double *exit_loss, const ls_step_plan *plan)
+{
+    ls_status status = LS_OK;
+    for (int l = 0; l < plan->layers; l++) {
+        if (!(plan->exit_weight[l] > 0.0f)) continue;
+        exit_loss[l] = ls_exit_head_loss(&training->activations, l);
+        if (!isfinite(exit_loss[l]) && status == LS_OK)
+            status = LS_FAIL(LS_NOT_FINITE, "the loss of the exit at layer %d is %s", l,
+                             isnan(exit_loss[l]) ? "not a number" : "infinite");
+    }
+    return status;
+}
+
+ls_status ls_training_run(ls_training *training, double *exit_loss, float *gradients, const ls_batch *batch,
+                          const ls_step_plan *plan, double target_count)
+{
+    const ls_model *model = training->model;
+    if (!(target_count > 0.0)) return LS_FAIL(LS_BAD_INPUT, "the batch has no target tokens");
+    LS_TRY(ls_activations_prepare(&training->activations, model, batch, plan));
+    forward(training, batch, plan);
+    if (gradients != NULL)
+        backward(training, gradients, batch, plan, target_count);
+    else
+        for (int l = 0; l < plan->layers; l++)
+            if (plan->exit_weight[l] > 0.0f) ls_exit_head_run(model, &training->activations, NULL, l, 0.0f);
+    LS_TRY(ls_exec_status(model->exec));
+    return collect_losses(training, exit_loss, plan);
+}
