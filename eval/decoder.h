@@ -57,8 +57,9 @@ ls_status ls_decoder_create(ls_decoder **out, const ls_model *model, int64_t cap
 void ls_decoder_destroy(ls_decoder *decoder);
 /* LS_BAD_INPUT, one sentence, for an option that a model of L layers cannot honour. */
 ls_status ls_decode_options_check(const ls_decode_options *options, int64_t layers);
-/* `tokens`: caller's buffer for max_new_tokens. A prompt longer than the capacity or empty is LS_BAD_INPUT. Stops
- * between rounds at a signal (core/interrupt.h), with LS_OK and what there is. */
+/* `tokens`: caller's buffer for max_new_tokens or what the capacity leaves, whichever is less. A prompt longer than the
+ * capacity or empty is LS_BAD_INPUT. Stops between rounds at a signal (core/interrupt.h), with LS_OK and what there is.
+ */
 ls_status ls_decoder_generate(ls_decoder *decoder, ls_decode_result *result, int32_t *tokens, const int32_t *prompt,
                               int64_t prompt_count, const ls_decode_options *options, ls_decode_listener *listener,
                               void *context);
