@@ -12,11 +12,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static const char *reason(int error)
+const char *ls_file_reason(int error)
 {
     if (error == ENOSPC) return "the disk is full";
     if (error == EDQUOT) return "the disk quota is used up";
-    if (error == EFBIG) return "the file would exceed the size limit of this process or disk";
+    if (error == EFBIG) return "it would exceed the file size limit of this process or disk";
     return strerror(error);
 }
 
@@ -101,7 +101,7 @@ ls_status ls_file_write_atomic(const char *path, const void *bytes, size_t lengt
     }
     if (!written) {
         if (file >= 0) (void)unlink(temporary);
-        status = LS_FAIL(LS_IO, "cannot write %s: %s", path, reason(error));
+        status = LS_FAIL(LS_IO, "cannot write %s: %s", path, ls_file_reason(error));
     } else {
         status = ls_file_commit(temporary, path);
     }
@@ -126,7 +126,7 @@ ls_status ls_file_commit(const char *temporary, const char *path)
     if (!sync_path(temporary, false) || rename(temporary, path) != 0) {
         const int error = errno;
         (void)unlink(temporary);
-        return LS_FAIL(LS_IO, "cannot write %s: %s", path, reason(error));
+        return LS_FAIL(LS_IO, "cannot write %s: %s", path, ls_file_reason(error));
     }
     const char *slash = strrchr(path, '/');
     char *folder =
@@ -134,7 +134,7 @@ ls_status ls_file_commit(const char *temporary, const char *path)
     const bool synced = sync_path(folder, true);
     const int error = errno;
     free(folder);
-    return synced ? LS_OK : LS_FAIL(LS_IO, "cannot write %s safely: %s", path, reason(error));
+    return synced ? LS_OK : LS_FAIL(LS_IO, "cannot write %s safely: %s", path, ls_file_reason(error));
 }
 
 ls_status ls_file_make_folders(const char *path)
@@ -150,7 +150,7 @@ ls_status ls_file_make_folders(const char *path)
             const int error = errno;
             if (!ls_file_is_folder(part))
                 status = LS_FAIL(LS_IO, "cannot create the folder %s: %s", path,
-                                 error == EEXIST ? "a file of that name is in the way" : reason(error));
+                                 error == EEXIST ? "a file of that name is in the way" : ls_file_reason(error));
         }
         *end = kept;
     }

@@ -24,4 +24,7 @@ char *ls_file_join(const char *folder, const char *name);
  * followed for the argument itself only. */
 ls_status ls_file_walk(const char *path, ls_status (*visit)(const char *path, void *context), void *context);
 
+/* strerror in words a user can act on ("the disk is full"). */
+const char *ls_file_reason(int error);
+
 #endif
