@@ -9,6 +9,7 @@
 #include "kernels/exec.h"
 
 #include "core/memory.h"
+#include "kernels/cpu/cpu.h"
 
 #include <omp.h>
 #include <sched.h>
@@ -58,7 +59,11 @@ ls_status ls_exec_create(ls_exec *out, ls_device device, int threads)
     return LS_OK;
 }
 
-void ls_exec_destroy(ls_exec *exec) { *exec = (ls_exec){0}; }
+void ls_exec_destroy(ls_exec *exec)
+{
+    if (exec->device == LS_DEVICE_CPU) ls_cpu_state_destroy(exec);
+    *exec = (ls_exec){0};
+}
 
 ls_status ls_exec_allocate(ls_exec *exec, void **out, size_t bytes, const char *what)
 {

@@ -10,7 +10,7 @@ typedef struct head_row {
     int64_t first;
 } head_row;
 
-/* Rows `first` to `last` of keys (or values): row s starts at element start + s * stride. */
+/* Rows of keys or values: row s starts at element start + s * stride. */
 typedef struct head_rows {
     const void *data;
     int64_t start, stride;
@@ -24,20 +24,23 @@ static double dot(const void *a, int64_t a_first, const void *b, int64_t b_first
 }
 
 /* One query against rows first..last: writes out[out_first..+D], returns log sum exp of the scores.
- * score [last+1] is scratch. */
+ * weight [last+1] is scratch. */
 static double attend(void *out, int64_t out_first, head_row query, head_rows keys, head_rows values, ls_dtype dtype,
-                     double scale, int64_t first, int64_t last, int64_t D, double *score)
+                     double scale, int64_t first, int64_t last, int64_t D, double *weight)
 {
     double largest = -INFINITY, sum = 0.0;
     for (int64_t s = first; s <= last; s++) {
-        score[s] = scale * dot(query.data, query.first, keys.data, keys.start + s * keys.stride, dtype, D);
-        largest = fmax(largest, score[s]);
+        weight[s] = scale * dot(query.data, query.first, keys.data, keys.start + s * keys.stride, dtype, D);
+        largest = fmax(largest, weight[s]);
     }
-    for (int64_t s = first; s <= last; s++) sum += exp(score[s] - largest);
+    for (int64_t s = first; s <= last; s++) {
+        weight[s] = exp(weight[s] - largest);
+        sum += weight[s];
+    }
     for (int64_t i = 0; i < D; i++) {
         double mix = 0.0;
         for (int64_t s = first; s <= last; s++)
-            mix += exp(score[s] - largest) * ls_ref_get(values.data, dtype, values.start + s * values.stride + i);
+            mix += weight[s] * ls_ref_get(values.data, dtype, values.start + s * values.stride + i);
         ls_ref_set(out, dtype, out_first + i, mix / sum);
     }
     return largest + log(sum);
@@ -62,8 +65,8 @@ void ls_attention_forward_ref(ls_exec *exec, void *out, float *lse, const void *
                               const int32_t *sample, ls_dtype dtype, float scale, int64_t n, int64_t T, int64_t H,
                               int64_t G, int64_t D)
 {
-    double *const score = scratch(exec, T);
-    if (score == NULL) return;
+    double *const weight = scratch(exec, T);
+    if (weight == NULL) return;
     const int64_t stride = (H + 2 * G) * D;
     for (int64_t j = 0; j < n; j++)
         for (int64_t h = 0; h < H; h++) {
@@ -74,26 +77,26 @@ void ls_attention_forward_ref(ls_exec *exec, void *out, float *lse, const void *
                 const head_row query = {qkv, (j * T + t) * stride + h * D};
                 lse[(j * H + h) * T + t] =
                     (float)attend(out, ((j * T + t) * H + h) * D, query, keys, values, dtype, (double)scale,
-                                  first_key_of(first_key, sample, j, t, T), t, D, score);
+                                  first_key_of(first_key, sample, j, t, T), t, D, weight);
             }
         }
-    free(score);
+    free(weight);
 }
 
 void ls_attention_cached_ref(ls_exec *exec, void *out, const void *qkv, const void *key_cache, const void *value_cache,
                              ls_dtype dtype, float scale, int64_t start, int64_t R, int64_t H, int64_t G, int64_t D,
                              int64_t capacity)
 {
-    double *const score = scratch(exec, start + R);
-    if (score == NULL) return;
+    double *const weight = scratch(exec, start + R);
+    if (weight == NULL) return;
     for (int64_t r = 0; r < R; r++)
         for (int64_t h = 0; h < H; h++) {
             const int64_t g = h / (H / G);
             const head_row query = {qkv, (r * (H + 2 * G) + h) * D};
             const head_rows keys = {key_cache, g * capacity * D, D}, values = {value_cache, g * capacity * D, D};
-            (void)attend(out, (r * H + h) * D, query, keys, values, dtype, (double)scale, 0, start + r, D, score);
+            (void)attend(out, (r * H + h) * D, query, keys, values, dtype, (double)scale, 0, start + r, D, weight);
         }
-    free(score);
+    free(weight);
 }
 
 /* Gradient sums of one sample and one key/value head, kept in double. */
