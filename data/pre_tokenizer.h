@@ -1,0 +1,52 @@
+/* The pre-tokenizer: cuts text into the words that merges never cross.
+ *
+ * A short pipeline of stages; each cuts the pieces that the one before it made. A new kind of stage is a new case in
+ * pre_tokenizer.c. The stages of a Hugging Face pre_tokenizer are read by tokenizer_json.c. */
+#ifndef LS_DATA_PRE_TOKENIZER_H
+#define LS_DATA_PRE_TOKENIZER_H
+
+#include "data/regex.h"
+
+typedef enum ls_split_behavior { /* what becomes of a match of the pattern (names of tokenizer.json) */
+                                 LS_SPLIT_ISOLATED = 0,
+                                 LS_SPLIT_REMOVED,
+                                 LS_SPLIT_MERGED_WITH_PREVIOUS,
+                                 LS_SPLIT_MERGED_WITH_NEXT,
+                                 LS_SPLIT_CONTIGUOUS,
+} ls_split_behavior;
+
+extern const char *const ls_split_behavior_names[]; /* NULL-terminated, in enum order */
+
+typedef struct ls_stage {
+    ls_regex *pattern; /* NULL: the stage puts a space before text that does not begin with one */
+    ls_split_behavior behavior;
+    bool invert; /* what does not match counts as the match */
+} ls_stage;
+
+enum { LS_STAGES = 16 };
+
+typedef struct ls_pre_tokenizer {
+    ls_stage stages[LS_STAGES];
+    int count;
+} ls_pre_tokenizer;
+
+void ls_pre_tokenizer_destroy(ls_pre_tokenizer *pre_tokenizer);
+
+/* One thread's working memory. */
+typedef struct ls_pre_tokenizer_scratch {
+    ls_regex_scratch *regex;
+    char *spaced; /* the text behind the space that was put before it */
+    size_t spaced_capacity;
+} ls_pre_tokenizer_scratch;
+
+ls_status ls_pre_tokenizer_scratch_create(ls_pre_tokenizer_scratch *out);
+void ls_pre_tokenizer_scratch_destroy(ls_pre_tokenizer_scratch *scratch);
+
+typedef ls_status ls_word_sink(void *context, const char *word, size_t length);
+
+/* Calls `sink` for each word of text[length] (valid UTF-8, not empty), in order. `first_stage` 1 skips a leading
+ * space stage: the text goes on from an earlier piece. */
+ls_status ls_pre_tokenizer_run(const ls_pre_tokenizer *pre_tokenizer, ls_pre_tokenizer_scratch *scratch,
+                               const char *text, size_t length, int first_stage, ls_word_sink *sink, void *context);
+
+#endif

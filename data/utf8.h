@@ -1,0 +1,18 @@
+/* UTF-8, as in table 3-7 of the Unicode standard: no surrogates, no overlong forms, nothing above U+10FFFF. */
+#ifndef LS_DATA_UTF8_H
+#define LS_DATA_UTF8_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+/* Length in bytes (1..4) of the character at text[0], `available` >= 1 bytes; 0 when no valid one starts there. */
+int ls_utf8_decode(const char *text, size_t available, uint32_t *character);
+/* The character that ends at text[length], length >= 1; 0 when no valid one does. */
+int ls_utf8_decode_last(const char *text, size_t length, uint32_t *character);
+/* Length of the longest prefix of text[length] that is valid. */
+size_t ls_utf8_valid_prefix(const char *text, size_t length);
+/* Unicode property White_Space. */
+bool ls_utf8_is_space(uint32_t character);
+
+#endif
