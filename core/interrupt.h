@@ -4,7 +4,9 @@
 
 #include <stdbool.h>
 
-void ls_interrupt_install(void);   /* idempotent */
+/* Idempotent. A signal that was ignored when the process started (nohup, a shell's background job) stays ignored. Also
+ * makes a write beyond the file size limit an error to report instead of a deadly signal. */
+void ls_interrupt_install(void);
 bool ls_interrupt_requested(void); /* true after the first signal */
 int ls_interrupt_signal(void);     /* its number, 0 when none */
 

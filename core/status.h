@@ -17,7 +17,8 @@
     X(NOT_FINITE, 2, "value not finite")    /* NaN or infinity in a loss or gradient */                                \
     X(UNSUPPORTED, 2, "not supported here") /* this build or machine lacks it */                                       \
     X(INTERNAL, 70, "internal error")       /* a bug of ours */                                                        \
-    X(INTERRUPTED, 130, "interrupted")      /* SIGINT or SIGTERM, state saved */
+    X(INTERRUPTED, 130, "interrupted")      /* SIGINT or SIGTERM, state saved */                                       \
+    X(HELP_SHOWN, 0, "help shown")          /* nothing left to do and nothing to say */
 
 typedef enum ls_status {
 #define LS_STATUS_ENUM(name, exit_status, text) LS_##name,
