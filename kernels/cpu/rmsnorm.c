@@ -2,10 +2,9 @@
  *
  * A row's sums run over vectors of lanes in an order that depends on C alone. dweight is summed over fixed blocks of
  * rows, each in a buffer of its own, then over the blocks in order: neither depends on threads. */
+#include "kernels/cpu/cpu.h"
 #include "kernels/cpu/elementwise.h"
 #include "kernels/cpu/variant.h"
-
-#include <stdlib.h>
 
 #define SUMS 4 /* independent sums hide the latency of the multiply-add */
 #define BLOCKS_MOST 128
@@ -76,21 +75,6 @@ LS_INLINE void backward_row(float *dresidual, float *dweight, const void *dout, 
     LS_EACH_VECTOR(0, C, backward_vector, dresidual, dweight, dout, x, weight, vf_set(rstd), vf_set(shrink), dtype);
 }
 
-/* One buffer of partial sums a calling thread, grown at the first step and kept. */
-static float *partial_sums(ls_exec *exec, int64_t count)
-{
-    static _Thread_local float *buffer;
-    static _Thread_local int64_t capacity;
-    if (count <= capacity) return buffer;
-    free(buffer);
-    buffer = aligned_alloc(64, ((size_t)count * sizeof *buffer + 63) / 64 * 64);
-    capacity = buffer == NULL ? 0 : count;
-    if (buffer == NULL && exec->status == LS_OK)
-        exec->status = LS_FAIL(LS_NO_MEMORY, "cannot get %lld bytes for the sums of a norm's gradient",
-                               (long long)count * (long long)sizeof *buffer);
-    return buffer;
-}
-
 void LS_CPU_NAME(rmsnorm_backward)(ls_exec *exec, float *dresidual, float *dweight, const void *dout,
                                    const float *residual, const int32_t *slot, const int32_t *sample, const float *rstd,
                                    const void *weight, ls_dtype dtype, int64_t n, int64_t T, int64_t C)
@@ -99,7 +83,7 @@ void LS_CPU_NAME(rmsnorm_backward)(ls_exec *exec, float *dresidual, float *dweig
     if (rows == 0 || C == 0) return;
     int64_t blocks = (rows + BLOCK_ROWS_LEAST - 1) / BLOCK_ROWS_LEAST;
     if (blocks > BLOCKS_MOST) blocks = BLOCKS_MOST;
-    float *const partial = partial_sums(exec, blocks * C);
+    float *const partial = ls_cpu_scratch(exec, 0, (size_t)(blocks * C) * sizeof *partial);
     if (partial == NULL) return;
     const int threads = threads_for(exec, rows * C * 14);
 #pragma omp parallel num_threads(threads)
