@@ -36,7 +36,7 @@ def read(root, path):
 
 def shell_scripts(root):
     return [path for path in files(root)
-            if re.match(r"#!.*\b(ba)?sh\b|.*shellcheck shell=", read(root, path)[:400], re.S)
+            if re.match(r"#![^\n]*\b(ba)?sh\b|.*shellcheck shell=", read(root, path)[:400], re.S)
             and not path.endswith((".py", ".md"))]
 
 

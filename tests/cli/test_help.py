@@ -1,0 +1,57 @@
+"""--help is complete, on standard output, and wrong usage is one sentence."""
+import re
+import unittest
+
+from program import ProgramTest
+
+OPTIONS = {
+    "prepare": ["--tokenizer", "--out", "--validation", "FILE"],
+    "train": ["--resume", "CONFIG", "model.hidden_size", "layer_dropout.rate", "early_exit.scale"],
+    "generate": ["--model", "--prompt", "--prompt-file", "--decode", "autoregressive", "early-exit", "self-speculative",
+                 "--exit-layer", "--draft-tokens", "--max-new-tokens", "--temperature", "--top-k", "--top-p", "--seed",
+                 "--json"],
+    "eval": ["--model", "--data", "--json"],
+    "sweep": ["--model", "--json"],
+    "report": ["RUN"],
+    "inspect": ["--json", "--steps"],
+    "bench": ["kernels", "train", "decode", "--json"],
+}
+
+
+class Help(ProgramTest):
+    def test_program(self):
+        for option in ("--help", "-h", "help"):
+            text = self.good(option)
+            for command in OPTIONS:
+                self.assertRegex(text, rf"(?m)^  {command} +\S")
+
+    def test_commands(self):
+        for command, options in OPTIONS.items():
+            status, text, err = self.call(command, "--help")
+            self.assertEqual((0, ""), (status, err), command)
+            for option in options:
+                self.assertTrue(option in text, f"{command} --help does not name {option}")
+            self.assertIn(f"layerskip {command}", text)
+            self.assertLessEqual(max(map(len, text.splitlines())), 140, command)
+
+    def test_every_option_is_explained(self):
+        for command in OPTIONS:
+            for line in re.findall(r"(?m)^ +(?:-\w, )?--[\w-]+(?:=\S+)?$\n(?! )", self.good(command, "--help")):
+                self.fail(f"{command}: {line!r} has no explanation")
+
+    def test_wrong_usage(self):
+        self.bad("quickstart", says="quickstart")
+        for command in OPTIONS:
+            self.bad(command, "--no-such-option", says="--no-such-option")
+        self.bad("generate", "--model", says="--model")
+        for command in ("prepare", "train", "generate", "eval", "sweep", "inspect"):
+            self.bad(command)
+
+    def test_no_command(self):
+        status, out, err = self.call()
+        self.assertEqual((2, ""), (status, out))
+        self.assertIn("Usage", err)
+
+
+if __name__ == "__main__":
+    unittest.main()
