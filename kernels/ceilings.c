@@ -1,0 +1,106 @@
+#include "kernels/ceilings.h"
+
+#include <omp.h>
+#include <stdlib.h>
+
+static const int64_t shapes[][3] = {{2048, 2048, 2048}, {4096, 1024, 1024}, {4096, 4096, 512}};
+#define SHAPES ((int)(sizeof shapes / sizeof shapes[0]))
+#define LARGEST ((int64_t)4096 * 4096)
+
+struct ls_matmul_probe {
+    ls_exec *exec;
+    ls_dtype dtype;
+    unsigned char *block; /* a, b, out: LARGEST elements each */
+    size_t piece;         /* bytes of each */
+    int shape;
+    double best;
+};
+
+static double run_shape(ls_matmul_probe *probe, int shape)
+{
+    const int64_t M = shapes[shape][0], N = shapes[shape][1], K = shapes[shape][2];
+    const double begin = omp_get_wtime();
+    probe->exec->ops->matmul(probe->exec, probe->block + 2 * probe->piece, probe->dtype, probe->block,
+                             probe->block + probe->piece, probe->dtype, M, N, K, LS_TRANSPOSE_B);
+    (void)ls_exec_status(probe->exec);
+    const double speed = 2.0 * (double)M * (double)N * (double)K / (omp_get_wtime() - begin);
+    if (speed > probe->best) probe->best = speed;
+    return speed;
+}
+
+static void choose_shape(ls_matmul_probe *probe)
+{
+    double fastest = 0.0;
+    for (int shape = 0; shape < SHAPES; shape++) {
+        (void)run_shape(probe, shape); /* makes the plan, touches the memory */
+        for (int repeat = 0; repeat < 4; repeat++) {
+            const double speed = run_shape(probe, shape);
+            if (speed > fastest) {
+                fastest = speed;
+                probe->shape = shape;
+            }
+        }
+    }
+}
+
+ls_status ls_matmul_probe_create(ls_matmul_probe **out, ls_exec *exec, ls_dtype dtype)
+{
+    *out = NULL;
+    ls_matmul_probe *probe = calloc(1, sizeof *probe);
+    if (probe == NULL) return LS_FAIL(LS_NO_MEMORY, "out of memory");
+    probe->exec = exec;
+    probe->dtype = dtype;
+    probe->piece = (size_t)LARGEST * ls_dtype_size(dtype);
+    void *block = NULL;
+    const ls_status status = ls_exec_allocate(exec, &block, 3 * probe->piece, "measuring the best matrix product");
+    if (status != LS_OK) {
+        free(probe);
+        return status;
+    }
+    probe->block = block;
+    choose_shape(probe);
+    *out = probe;
+    return ls_exec_status(exec);
+}
+
+void ls_matmul_probe_destroy(ls_matmul_probe *probe)
+{
+    if (probe == NULL) return;
+    ls_exec_free(probe->exec, probe->block, 3 * probe->piece);
+    free(probe);
+}
+
+double ls_matmul_probe_run(ls_matmul_probe *probe) { return run_shape(probe, probe->shape); }
+
+double ls_matmul_probe_best(const ls_matmul_probe *probe) { return probe->best; }
+
+typedef uint64_t words __attribute__((vector_size(64), aligned(64)));
+
+static uint64_t read_part(const words *from, size_t count)
+{
+    words a = {0}, b = {0}, c = {0}, d = {0};
+    size_t i = 0;
+    for (; i + 4 <= count; i += 4) {
+        a ^= from[i];
+        b ^= from[i + 1];
+        c ^= from[i + 2];
+        d ^= from[i + 3];
+    }
+    a ^= b ^ c ^ d;
+    return a[0] ^ a[1] ^ a[2] ^ a[3] ^ a[4] ^ a[5] ^ a[6] ^ a[7];
+}
+
+double ls_read_bandwidth(const ls_exec *exec, const void *block, size_t bytes)
+{
+    const int threads = exec->threads;
+    const size_t part = bytes / sizeof(words) / (size_t)threads;
+    uint64_t total = 0;
+    const double begin = omp_get_wtime();
+#pragma omp parallel num_threads(threads) reduction(^ : total)
+    total ^= read_part((const words *)block + part * (size_t)omp_get_thread_num(), part);
+    const double seconds = omp_get_wtime() - begin;
+    static volatile uint64_t keep; /* so that the reads are not dropped */
+    keep = total;
+    (void)keep;
+    return (double)(part * (size_t)threads * sizeof(words)) / seconds;
+}
