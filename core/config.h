@@ -47,13 +47,15 @@ typedef struct ls_field {
     const char *path; /* "layer_dropout.rate" */
     ls_field_kind kind;
     size_t offset;              /* into the struct */
-    double minimum, maximum;    /* inclusive, for INT and DOUBLE and their lists */
+    double minimum, maximum;    /* inclusive, for INT and DOUBLE and their lists; both 0: no bounds */
     const char *const *choices; /* NULL-terminated, for CHOICE */
     const char *preset;         /* default, as YAML text; NULL: required; "" : absent (NULL string, empty list) */
     const char *help;           /* one line, with the unit and the source */
 } ls_field;
 
-/* Fills `out` with the presets, then the file (NULL: none), then the overrides ("key.sub=value"), in this order. */
+/* Fills `out` with the presets, then the file (NULL: none), then the overrides ("key.sub=value"), in this order. What
+ * `out` held before is overwritten, not freed; after a refusal its strings and lists are empty. In an override a text
+ * is taken as it stands, anything else is YAML; of two overrides of one key the later counts. */
 ls_status ls_config_read(void *out, const ls_field *fields, int field_count, const char *path,
                          const char *const *overrides, int override_count);
 /* The same, from YAML text (a config kept in a checkpoint); `name` stands for the file in messages. */
@@ -67,5 +69,9 @@ char *ls_config_write_text(const void *in, const ls_field *fields, int field_cou
 /* The reference: path, type, range, default, help, one field a paragraph. */
 void ls_config_print_reference(FILE *file, const ls_field *fields, int field_count);
 void ls_config_free(void *in, const ls_field *fields, int field_count); /* strings and lists */
+
+/* member[i] = whether i, 0 <= i < limit, is in the list. A number from outside, or listed twice, is refused naming
+ * `key` (its path in the config) and where it was set. */
+ls_status ls_int_list_resolve(const ls_int_list *list, int64_t limit, bool *member, const char *key);
 
 #endif
