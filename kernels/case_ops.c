@@ -326,7 +326,7 @@ static float attention_scale(const ls_case *c) { return 1.0f / sqrtf((float)c->D
 /* Scores have variance 1, probabilities sum to 1 and values stay below 1.74. In fp32 the exponent's argument carries
  * the dot product's error; a bf16 kernel may round probabilities to bf16 before the product with the values, which
  * moves the result by at most 2^-8 of a weighted mean of values. */
-static double attention_error(const ls_case *c) { return c->dtype == LS_F32 ? 32.0 * FEW_F32 : 1.74 * HALF_ULP_BF16; }
+static double attention_error(const ls_case *c) { return c->dtype == LS_F32 ? 8.0 * FEW_F32 : 1.74 * HALF_ULP_BF16; }
 
 static void add_documents(ls_case_run *run)
 {
@@ -337,7 +337,7 @@ static void attention_forward_declare(ls_case_run *run)
 {
     const ls_case *const c = &run->what;
     writes(add_typed(run, "out", c->n * c->T * c->H * c->D, LS_FILL_NOTHING), attention_error(c), FEW_F32);
-    writes(add_float(run, "lse", c->n * c->H * c->T, LS_FILL_NOTHING), 32.0 * FEW_F32, FEW_F32);
+    writes(add_float(run, "lse", c->n * c->H * c->T, LS_FILL_NOTHING), 8.0 * FEW_F32, FEW_F32);
     add_typed(run, "qkv", c->n * c->T * (c->H + 2 * c->G) * c->D, LS_FILL_SPREAD);
     add_documents(run);
     add_sample(run);
@@ -480,10 +480,10 @@ static void cross_entropy_declare(ls_case_run *run)
     const ls_case *const c = &run->what;
     /* A logarithm of at most about 20 less a logit of at most 8, and a sum of V exponentials, whose relative error
      * is that of their arguments. */
-    writes(add_float(run, "loss", c->R, LS_FILL_NOTHING), 32.0 * FEW_F32, FEW_F32);
+    writes(add_float(run, "loss", c->R, LS_FILL_NOTHING), 8.0 * FEW_F32, FEW_F32);
     ls_case_buffer *const logits = add_typed(run, "logits", c->R * c->V, LS_FILL_LOGITS);
     /* p to the relative error of e^x with an argument of up to 30; p - 1 cancels at the target. */
-    if (!has(c, LS_CASE_NO_EXTRA)) writes(logits, HALF_ULP_F32, 16.0 * FEW_F32);
+    if (!has(c, LS_CASE_NO_EXTRA)) writes(logits, HALF_ULP_F32, 8.0 * FEW_F32);
     add_int(run, "target", c->R, LS_FILL_TARGET);
 }
 
@@ -523,8 +523,8 @@ static double adamw_flop(const ls_case *c) { return 16.0 * (double)c->count; }
 
 static void sum_of_squares_declare(ls_case_run *run)
 {
-    /* Blocks may be summed in fp32, a few thousand terms each, all positive. */
-    writes(add(run, "out", LS_ELEMENT_F64, 1, LS_FILL_NOTHING), 0.0, 16.0 * FEW_F32);
+    /* Blocks may be summed in fp32, all terms positive. */
+    writes(add(run, "out", LS_ELEMENT_F64, 1, LS_FILL_NOTHING), 0.0, 2.0 * FEW_F32);
     add_float(run, "x", run->what.count, LS_FILL_SPREAD);
 }
 

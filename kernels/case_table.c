@@ -166,7 +166,7 @@ static void rope_cases(ls_case_list *list)
 static void attention_cases(ls_case_list *list, ls_op op)
 {
     static const int64_t lengths[] = {1, 2, 15, 16, 17, 31, 32, 33, 63, 64, 65, 97, 129};
-    static const int64_t heads[][3] = {{1, 1, 1},  {2, 1, 2},  {3, 3, 10}, {4, 2, 16}, {4, 1, 24},
+    static const int64_t heads[][3] = {{1, 1, 2},  {2, 1, 6},  {3, 3, 10}, {4, 2, 16}, {4, 1, 24},
                                        {2, 2, 32}, {9, 3, 64}, {2, 1, 80}, {2, 1, 128}};
     static const unsigned options[] = {0,
                                        LS_CASE_NO_LIST,

@@ -327,12 +327,12 @@ bool ls_case_intact(const ls_case_run *run, char *text, size_t size)
     return false;
 }
 
-/* The error in units of what is allowed: not above 1 passes. NaN gives infinity. */
+/* The error in units of what is allowed: not above 1 passes. What is not finite passes only as the same infinity. */
 static double error_ratio(double got, double want, double allowed)
 {
     if (got == want) return 0.0;
     const double error = fabs(got - want);
-    if (!(error <= allowed)) return allowed > 0.0 && error > 0.0 ? error / allowed : INFINITY;
+    if (!isfinite(error) || !(allowed > 0.0)) return INFINITY;
     return error / allowed;
 }
 
