@@ -6,6 +6,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* What counts as a word character beside a single_word token: alphabetic, marks, digits, connectors, joiners. */
+#define WORD                                                                                                           \
+    "[\\p{L}\\p{M}\\p{Nd}\\p{Nl}\\p{Pc}\\x{200c}\\x{200d}\\x{24b6}-\\x{24e9}\\x{1f130}-\\x{1f149}"                     \
+    "\\x{1f150}-\\x{1f169}\\x{1f170}-\\x{1f189}]"
+
 static int compare_tokens(const void *left, const void *right)
 {
     const ls_added_token *a = left;
@@ -29,7 +34,7 @@ ls_status ls_added_tokens_create(ls_added_tokens *out, const ls_added_token *tok
         out->first_byte[(unsigned char)tokens[i].text[0]] = true;
         words = words || tokens[i].single_word;
     }
-    const ls_status status = words ? ls_regex_compile(&out->word, "\\w", false, "added tokens") : LS_OK;
+    const ls_status status = words ? ls_regex_compile(&out->word, WORD, false, "added tokens") : LS_OK;
     if (status != LS_OK) ls_added_tokens_destroy(out);
     return status;
 }

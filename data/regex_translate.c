@@ -11,10 +11,10 @@
 #define NOT_SPACE                                                                                                      \
     "\\x00-\\x08\\x0e-\\x1f\\x21-\\x84\\x86-\\x9f\\xa1-\\x{167f}\\x{1681}-\\x{1fff}\\x{200b}-\\x{2027}"                \
     "\\x{202a}-\\x{202e}\\x{2030}-\\x{205e}\\x{2060}-\\x{2fff}\\x{3001}-\\x{10ffff}"
-/* Alphabetic, marks, decimal digits and connectors. */
+/* Letters, marks, decimal digits, letter numbers, connectors, circled letters, and the Latin-1 digits and fractions. */
 #define WORD                                                                                                           \
-    "\\p{L}\\p{M}\\p{Nd}\\p{Nl}\\p{Pc}\\x{24b6}-\\x{24e9}\\x{1f130}-\\x{1f149}\\x{1f150}-\\x{1f169}"                   \
-    "\\x{1f170}-\\x{1f189}"
+    "\\xb2\\xb3\\xb9\\xbc-\\xbe\\p{L}\\p{M}\\p{Nd}\\p{Nl}\\p{Pc}\\x{24b6}-\\x{24e9}\\x{1f130}-\\x{1f149}"              \
+    "\\x{1f150}-\\x{1f169}\\x{1f170}-\\x{1f189}"
 
 typedef struct translation {
     const char *pattern; /* the whole, for messages */
@@ -60,12 +60,15 @@ static ls_status translate_hex(translation *t)
     return LS_OK;
 }
 
+/* General categories only: the libraries disagree on what a script's name covers. */
 static ls_status translate_property(translation *t)
 {
     if (t->at[2] != '{') return refuse(t, 3);
-    const char *end = strchr(t->at, '}');
-    if (end == NULL) return refuse(t, 3);
-    copy(t, (size_t)(end + 1 - t->at));
+    const char *name = t->at + 3 + (t->at[3] == '^' ? 1 : 0);
+    const size_t length = strcspn(name, "}");
+    if (length < 1 || length > 2 || name[length] != '}' || strchr("LMNPSZC", name[0]) == NULL)
+        return refuse(t, (size_t)(name + length + 1 - t->at));
+    copy(t, (size_t)(name + length + 1 - t->at));
     return LS_OK;
 }
 

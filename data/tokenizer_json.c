@@ -175,13 +175,17 @@ static ls_status read_merges(const reader *r, const cJSON *model)
     return status;
 }
 
-/* Gives the added token its text in the vocabulary, where the model's may already have put it. */
-static ls_status place_added(const reader *r, const char *content, size_t length, int32_t id)
+/* Gives the added token its text in the vocabulary, where the model's may already have put it. `bytes` has room for
+ * `content`. Content that the byte alphabet would write as other bytes must not be the name of a token of the model. */
+static ls_status place_added(const reader *r, const char *content, int32_t id, char *bytes)
 {
     ls_vocabulary *vocabulary = &r->out->vocabulary;
-    const int32_t other = ls_vocabulary_find(vocabulary, content, length);
+    const size_t length = strlen(content);
     const ls_piece *piece = &vocabulary->pieces[id];
-    if (piece->bytes == NULL && other < 0) {
+    size_t count;
+    const bool written = ls_byte_alphabet_decode(bytes, &count, content, length);
+    const int32_t same_name = written ? ls_vocabulary_find(vocabulary, bytes, count) : -1;
+    if (piece->bytes == NULL && same_name < 0) {
         ls_vocabulary_set(vocabulary, id, content, length, false);
         return LS_OK;
     }
@@ -205,7 +209,12 @@ static ls_status read_added_tokens(const reader *r, const cJSON *added)
     const int total = cJSON_GetArraySize(added);
     if (total == 0) return LS_OK;
     ls_added_token *tokens = calloc(2 * (size_t)total, sizeof *tokens);
-    if (tokens == NULL) return LS_FAIL(LS_NO_MEMORY, "not enough memory to read %s", r->name);
+    char *bytes = malloc(r->text_length + 1);
+    if (tokens == NULL || bytes == NULL) {
+        free(tokens);
+        free(bytes);
+        return LS_FAIL(LS_NO_MEMORY, "not enough memory to read %s", r->name);
+    }
     ls_added_token *const half[2] = {tokens, tokens + total};
     int count[2] = {0, 0};
     size_t best = SIZE_MAX;
@@ -217,7 +226,7 @@ static ls_status read_added_tokens(const reader *r, const cJSON *added)
         const size_t length = strlen(content);
         const int32_t id = token_id(field(entry, "id"));
         if (length == 0) continue;
-        LS_TRY_GOTO(place_added(r, content, length, id), done);
+        LS_TRY_GOTO(place_added(r, content, id, bytes), done);
         note_end_of_text(r->out, content, id, &best);
         const int late = cJSON_IsTrue(field(entry, "normalized")) ? 1 : 0;
         half[late][count[late]++] = (ls_added_token){.text = r->out->vocabulary.pieces[id].bytes,
@@ -231,6 +240,7 @@ static ls_status read_added_tokens(const reader *r, const cJSON *added)
         LS_TRY_GOTO(ls_added_tokens_create(&r->out->added[late], half[late], count[late]), done);
 done:
     free(tokens);
+    free(bytes);
     return status;
 }
 
