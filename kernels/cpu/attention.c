@@ -20,7 +20,7 @@ static const unsigned char *element(const void *base, int64_t index, ls_dtype dt
 typedef struct sizes {
     ls_dtype dtype;
     int64_t n, T, H, G, D;
-    int64_t padded, wide; /* T to a multiple of 64, D to one of 16 */
+    int64_t padded, wide; /* T to a multiple of 64, D to one of VL */
     int64_t stride;       /* elements between positions of qkv */
     float scale;
     const int32_t *first_key, *sample;
@@ -159,8 +159,7 @@ static void row_corrections(float *delta, const void *dout, const void *out, con
 /* Lanes are queries q0.., the row is key k: visible where first_key[q] <= k <= q and q < T. */
 static inline vi visible_queries(const sizes *s, const int32_t *first, int64_t k, int64_t q0)
 {
-    const vi lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-    const vi query = lane + (int32_t)q0;
+    const vi query = vi_lanes() + (int32_t)q0;
     vi visible = (query >= (int32_t)k) & (query < (int32_t)s->T);
     if (first != NULL) {
         vi lowest = {0};

@@ -11,7 +11,7 @@ typedef struct packed_keys {
     const uint32_t *keys;   /* pack_across: [units of D][padded] */
     const uint32_t *values; /* pack_down: [units of padded][wide] */
     int64_t padded;         /* positions, a multiple of TILE */
-    int64_t wide;           /* D rounded up to 16 */
+    int64_t wide;           /* D rounded up to VL */
     int64_t D;
 } packed_keys;
 
@@ -29,9 +29,8 @@ static inline int64_t round_up_to(int64_t x, int64_t unit) { return (x + unit - 
 /* Scores of keys that row `position` may not see become -infinity. */
 static inline void mask_row(float *score, int64_t first, int64_t last, int64_t key0)
 {
-    const vi lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
     for (int w = 0; w < TILE_VECTORS; w++) {
-        const vi key = lane + (int32_t)(key0 + w * VL);
+        const vi key = vi_lanes() + (int32_t)(key0 + w * VL);
         const vi visible = (key >= (int32_t)first) & (key <= (int32_t)last);
         vf_store(score + w * VL, vf_select(visible, vf_load(score + w * VL), vf_set(-INFINITY)));
     }

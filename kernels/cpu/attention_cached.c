@@ -60,9 +60,8 @@ static inline float exponentials(float *score, int64_t length, float largest)
     vf total = vf_set(0.0f);
     for (int64_t p = 0; p < length; p += VL) {
         const int count = length - p < VL ? (int)(length - p) : VL;
-        const vi lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
         const vf e = vf_exp(vf_load_part(score + p, count) - largest);
-        const vf kept = vf_select(lane < count, e, vf_set(0.0f));
+        const vf kept = vf_select(vf_first(count), e, vf_set(0.0f));
         vf_store_part(score + p, kept, count);
         total += kept;
     }

@@ -19,7 +19,7 @@ typedef struct rows_product {
     int64_t R, N, K;
 } rows_product;
 
-/* One vector's worth of k: 16 floats, or 32 bf16. */
+/* One vector's worth of k: VL floats, or 2 VL bf16. */
 static inline vf step(ls_dtype dtype, vf sum, vu a, vu b)
 {
     return dtype == LS_F32 ? vf_fma((vf)a, (vf)b, sum) : vf_dot_bf16(sum, a, b);
@@ -42,11 +42,11 @@ static inline __attribute__((always_inline)) void block(ls_dtype dtype, const ro
     for (int i = 0; i < wide; i++)
         for (int r = 0; r < rows; r++) sum[i][r] = vf_set(0.0f);
     size_t at = 0;
-    for (; at + 64 <= row_bytes; at += 64) {
+    for (; at + sizeof(vu) <= row_bytes; at += sizeof(vu)) {
         vu a[WEIGHT_ROWS];
         for (int i = 0; i < wide; i++) {
             a[i] = vu_load(w + (size_t)i * row_bytes + at);
-            if (r0 == 0) __builtin_prefetch(w + AHEAD + at * (size_t)wide + (size_t)i * 64);
+            if (r0 == 0) __builtin_prefetch(w + AHEAD + at * (size_t)wide + (size_t)i * sizeof(vu));
         }
         for (int r = 0; r < rows; r++) {
             const vu b = vu_load(x + (size_t)r * row_bytes + at);

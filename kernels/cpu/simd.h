@@ -1,6 +1,6 @@
-/* Sixteen floats at a time, in GCC's vector extension: the compiler lowers them to AVX-512, two AVX2 registers, or
- * plain C, so every kernel is written once and built for several instruction sets (kernels/cpu/variant.h). Intrinsics
- * appear only here, where an instruction has no C spelling: bf16 conversion and the bf16 dot product. */
+/* A register of floats at a time, in GCC's vector extension: the compiler lowers them to AVX-512, two AVX2 registers,
+ * or plain C, so every kernel is written once and built for several instruction sets (kernels/cpu/variant.h).
+ * Intrinsics appear only here, where an instruction has no C spelling: bf16 conversion and the bf16 dot product. */
 #ifndef LS_KERNELS_CPU_SIMD_H
 #define LS_KERNELS_CPU_SIMD_H
 
@@ -12,12 +12,27 @@
 #include <immintrin.h>
 #endif
 
-#define VL 16 /* floats in a vector */
+/* Floats in a vector: a register's worth. GCC takes wider vectors apart lane by lane, ten times slower. */
+#if defined(__AVX512F__)
+#define VL 16
+#else
+#define VL 8
+#endif
 
-typedef float vf __attribute__((vector_size(64)));
-typedef int32_t vi __attribute__((vector_size(64)));
-typedef uint32_t vu __attribute__((vector_size(64)));
-typedef uint16_t vh __attribute__((vector_size(32))); /* sixteen bf16 */
+typedef float vf __attribute__((vector_size(4 * VL)));
+typedef int32_t vi __attribute__((vector_size(4 * VL)));
+typedef uint32_t vu __attribute__((vector_size(4 * VL)));
+typedef uint16_t vh __attribute__((vector_size(2 * VL))); /* VL bf16 */
+
+/* 0, 1, 2, ... */
+static inline vi vi_lanes(void)
+{
+#if VL == 16
+    return (vi){0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
+#else
+    return (vi){0, 1, 2, 3, 4, 5, 6, 7};
+#endif
+}
 
 static inline vf vf_set(float value) { return value - (vf){0}; } /* exact, -0 too, so it is only a broadcast */
 
@@ -30,12 +45,12 @@ static inline vf vf_load(const float *p)
 
 static inline void vf_store(float *p, vf v) { memcpy(p, &v, sizeof v); }
 
-/* Eight doubles, for sums that span whole blocks. */
-#define VDL 8
-typedef double vd __attribute__((vector_size(64)));
+/* Half as many doubles, for sums that span whole blocks. */
+#define VDL (VL / 2)
+typedef double vd __attribute__((vector_size(4 * VL)));
 static inline vd vd_load(const float *p)
 {
-    float __attribute__((vector_size(32))) v;
+    float __attribute__((vector_size(2 * VL))) v;
     memcpy(&v, p, sizeof v);
     return __builtin_convertvector(v, vd);
 }
@@ -61,11 +76,7 @@ static inline vf vf_max(vf a, vf b)
 }
 
 /* Mask of the first `count` lanes. */
-static inline vi vf_first(int count)
-{
-    const vi lane = {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15};
-    return lane < count;
-}
+static inline vi vf_first(int count) { return vi_lanes() < count; }
 
 static inline vf vf_sqrt(vf v)
 {
@@ -118,7 +129,7 @@ static inline void vf_store_bf16(uint16_t *p, vf v)
     memcpy(p, &half, sizeof half);
 }
 
-/* Loads and stores of the first `count` < 16 lanes; the others read as zero. */
+/* Loads and stores of the first `count` < VL lanes; the others read as zero. */
 static inline vf vf_load_part(const float *p, int count)
 {
     vf v = {0};
@@ -141,7 +152,7 @@ static inline void vf_store_bf16_part(uint16_t *p, vf v, int count)
     memcpy(p, &half, sizeof(uint16_t) * (size_t)count);
 }
 
-/* sum + a.b over pairs: lane i gains a[2i] b[2i] + a[2i+1] b[2i+1]; a, b hold 32 bf16. */
+/* sum + a.b over pairs: lane i gains a[2i] b[2i] + a[2i+1] b[2i+1]; a, b hold 2 VL bf16. */
 static inline vf vf_dot_bf16(vf sum, vu a, vu b)
 {
 #if defined(__AVX512BF16__)

@@ -1,7 +1,7 @@
 /* Products of small tiles that live in the first-level cache: what attention is made of.
  *
  * A "unit" is four bytes of one operand along the inner dimension: one float, or a pair of bf16. Both compute types
- * then share one layout and one loop:  c[i][16*w + lane] += sum_u a(i,u) . b[u][16*w + lane]. */
+ * then share one layout and one loop:  c[i][VL*w + lane] += sum_u a(i,u) . b[u][VL*w + lane]. */
 #ifndef LS_KERNELS_CPU_TILE_H
 #define LS_KERNELS_CPU_TILE_H
 
@@ -40,13 +40,13 @@ static inline __attribute__((always_inline)) void tile_rows4(ls_dtype dtype, int
         for (int w = 0; w < vectors; w++) vf_store(c + i * c_stride + w * VL, sum[i][w]);
 }
 
-/* c[rows, cols] fp32 += A B. rows a multiple of 4, cols of 16. a(i,u) = a[i*a_row + u*a_unit], b [units, b_stride]. */
+/* c[rows, cols] fp32 += A B. rows a multiple of 4, cols of VL. a(i,u) = a[i*a_row + u*a_unit], b [units, b_stride]. */
 static inline __attribute__((always_inline)) void tile_product(ls_dtype dtype, float *c, int64_t c_stride,
                                                                const uint32_t *a, int64_t a_row, int64_t a_unit,
                                                                const uint32_t *b, int64_t b_stride, int64_t rows,
                                                                int64_t cols, int64_t units)
 {
-    for (int64_t col = 0; col < cols; col += TILE) {
+    for (int64_t col = 0; col < cols; col += 4 * VL) {
         const int64_t left = (cols - col) / VL;
         for (int64_t row = 0; row < rows; row += 4) {
             float *to = c + row * c_stride + col;
