@@ -1,0 +1,291 @@
+/* Saving and restoring, see checkpoint.h. Called by train/trainer.c and train/inspect_command.c. */
+#include "train/checkpoint.h"
+
+#include "core/file.h"
+#include "core/text.h"
+#include "model/model_file.h"
+
+#include <dirent.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define KIND "checkpoint"
+
+/* ---- the folder -------------------------------------------------------------------------------------------------- */
+
+static char *checkpoints_folder(const char *run_dir) { return ls_file_join(run_dir, "checkpoints"); }
+
+/* The step of "step-NUMBER.h5", -1 for another name. */
+static int64_t step_of(const char *name)
+{
+    long long step;
+    int end = 0;
+    if (sscanf(name, "step-%lld.h5%n", &step, &end) != 1 || end == 0 || name[end] != '\0') return -1;
+    return (int64_t)step;
+}
+
+typedef struct found {
+    int64_t step;
+    char *path;
+} found;
+
+static int newest_first(const void *a, const void *b)
+{
+    const int64_t one = ((const found *)a)->step, two = ((const found *)b)->step;
+    return (one < two) - (one > two);
+}
+
+static void free_list(found *list, int count)
+{
+    for (int i = 0; i < count; i++) free(list[i].path);
+    free(list);
+}
+
+/* The run's checkpoints, newest first. A folder that is not there holds none. */
+static ls_status list_checkpoints(found **out, int *count, const char *run_dir)
+{
+    char *folder = checkpoints_folder(run_dir);
+    DIR *directory = opendir(folder);
+    *out = NULL;
+    *count = 0;
+    ls_status status = LS_OK;
+    if (directory == NULL && errno != ENOENT)
+        status = LS_FAIL(LS_IO, "cannot read the folder %s: %s", folder, strerror(errno));
+    for (const struct dirent *entry; directory != NULL && (entry = readdir(directory)) != NULL;) {
+        const int64_t step = step_of(entry->d_name);
+        if (step < 0) continue;
+        *out = ls_text_memory(*out, sizeof **out * (size_t)(*count + 1));
+        (*out)[(*count)++] = (found){step, ls_file_join(folder, entry->d_name)};
+    }
+    if (directory != NULL) (void)closedir(directory);
+    if (*count > 1) qsort(*out, (size_t)*count, sizeof **out, newest_first);
+    free(folder);
+    return status;
+}
+
+ls_status ls_checkpoint_newest(char **out, const char *run_dir)
+{
+    found *list;
+    int count;
+    *out = NULL;
+    const ls_status status = list_checkpoints(&list, &count, run_dir);
+    if (count > 0) {
+        *out = list[0].path;
+        list[0].path = NULL;
+    }
+    free_list(list, count);
+    return status;
+}
+
+static ls_status remove_old(const char *run_dir, int64_t keep)
+{
+    found *list;
+    int count;
+    ls_status status = list_checkpoints(&list, &count, run_dir);
+    for (int i = 0; i < count; i++)
+        if (i >= keep && unlink(list[i].path) != 0 && errno != ENOENT && status == LS_OK)
+            status = LS_FAIL(LS_IO, "cannot remove the old checkpoint %s: %s", list[i].path, strerror(errno));
+    free_list(list, count);
+    return status;
+}
+
+void ls_checkpoint_clean(const char *run_dir)
+{
+    char *folder = checkpoints_folder(run_dir);
+    DIR *directory = opendir(folder);
+    for (const struct dirent *entry; directory != NULL && (entry = readdir(directory)) != NULL;) {
+        const size_t length = strlen(entry->d_name);
+        if (length < 4 || strcmp(entry->d_name + length - 4, ".tmp") != 0) continue;
+        char *path = ls_file_join(folder, entry->d_name);
+        (void)unlink(path);
+        free(path);
+    }
+    if (directory != NULL) (void)closedir(directory);
+    free(folder);
+}
+
+/* ---- saving ------------------------------------------------------------------------------------------------------ */
+
+static uint64_t fnv1a(uint64_t hash, const void *bytes, size_t length)
+{
+    const unsigned char *byte = bytes;
+    for (size_t i = 0; i < length; i++) hash = (hash ^ byte[i]) * 0x100000001b3u;
+    return hash;
+}
+
+uint64_t ls_checkpoint_token_file_hash(const ls_token_file *file)
+{
+    uint64_t hash = fnv1a(0xcbf29ce484222325u, &file->tokenizer_hash, sizeof file->tokenizer_hash);
+    for (int split = LS_SPLIT_TRAIN; split <= LS_SPLIT_VALIDATION; split++) {
+        hash = fnv1a(hash, &file->token_count[split], sizeof file->token_count[split]);
+        if (file->documents[split] != NULL)
+            hash = fnv1a(hash, file->documents[split], sizeof(int64_t) * (size_t)(file->document_count[split] + 1));
+    }
+    return hash;
+}
+
+static ls_status write_content(hid_t file, const ls_checkpoint *about, const ls_optimizer *optimizer)
+{
+    const ls_parameter_table *table = &optimizer->model->table;
+    LS_TRY(ls_hdf5_write_int(file, "step", about->step));
+    LS_TRY(ls_hdf5_write_int(file, "cursor", about->cursor));
+    LS_TRY(ls_hdf5_write_int(file, "seed", about->seed));
+    LS_TRY(ls_hdf5_write_int(file, "updates", optimizer->updates));
+    LS_TRY(ls_hdf5_write_int(file, "token_file_hash", (int64_t)about->token_file_hash));
+    LS_TRY(ls_model_config_write(file, &optimizer->model->config));
+    LS_TRY(ls_hdf5_write_text(file, "config", about->config));
+    LS_TRY(ls_hdf5_write_text(file, "tokenizer", about->tokenizer));
+    LS_TRY(ls_parameters_write(file, "parameters", table, optimizer->master));
+    LS_TRY(ls_parameters_write(file, "moment1", table, optimizer->moment1));
+    return ls_parameters_write(file, "moment2", table, optimizer->moment2);
+}
+
+static ls_status write_file(const char *path, const ls_checkpoint *about, const ls_optimizer *optimizer)
+{
+    hid_t file;
+    LS_TRY(ls_hdf5_create(&file, path, KIND));
+    const ls_status written = write_content(file, about, optimizer);
+    const ls_status closed = ls_hdf5_close(file, path);
+    return written != LS_OK ? written : closed;
+}
+
+ls_status ls_checkpoint_save(const char *run_dir, const ls_checkpoint *about, const ls_optimizer *optimizer,
+                             int64_t keep)
+{
+    char *folder = checkpoints_folder(run_dir);
+    char *path = ls_text_format("%s/step-%08lld.h5", folder, (long long)about->step);
+    char *temporary = ls_text_format("%s.tmp", path);
+    ls_status status = ls_file_make_folders(folder);
+    if (status == LS_OK) {
+        status = write_file(temporary, about, optimizer);
+        if (status == LS_OK)
+            status = ls_file_commit(temporary, path);
+        else
+            (void)unlink(temporary);
+    }
+    if (status == LS_OK) status = remove_old(run_dir, keep);
+    free(temporary);
+    free(path);
+    free(folder);
+    return status;
+}
+
+/* ---- reading ----------------------------------------------------------------------------------------------------- */
+
+static ls_status read_header(hid_t file, const char *path, ls_checkpoint *out)
+{
+    int64_t hash;
+    if (H5Aexists(file, "step") <= 0)
+        return LS_FAIL(LS_BAD_INPUT, "%s holds a model but no training state; use it with init_from", path);
+    LS_TRY(ls_hdf5_read_int(file, path, "step", &out->step));
+    LS_TRY(ls_hdf5_read_int(file, path, "cursor", &out->cursor));
+    LS_TRY(ls_hdf5_read_int(file, path, "seed", &out->seed));
+    LS_TRY(ls_hdf5_read_int(file, path, "token_file_hash", &hash));
+    out->token_file_hash = (uint64_t)hash;
+    LS_TRY(ls_hdf5_read_text(file, path, "config", &out->config));
+    return ls_hdf5_read_text(file, path, "tokenizer", &out->tokenizer);
+}
+
+ls_status ls_checkpoint_read(ls_checkpoint *out, const char *path)
+{
+    hid_t file;
+    memset(out, 0, sizeof *out);
+    LS_TRY(ls_hdf5_open(&file, path, KIND));
+    const ls_status status = read_header(file, path, out);
+    (void)H5Fclose(file);
+    if (status != LS_OK) ls_checkpoint_free(out);
+    return status;
+}
+
+void ls_checkpoint_free(ls_checkpoint *checkpoint)
+{
+    free(checkpoint->config);
+    free(checkpoint->tokenizer);
+    memset(checkpoint, 0, sizeof *checkpoint);
+}
+
+static ls_status check_shape(hid_t file, const char *path, const ls_model_config *config)
+{
+    ls_model_config saved;
+    LS_TRY(ls_model_config_read(file, path, &saved));
+    const struct {
+        const char *key;
+        int64_t saved, here;
+    } sizes[] = {
+        {"hidden_size", saved.hidden_size, config->hidden_size},
+        {"intermediate_size", saved.intermediate_size, config->intermediate_size},
+        {"num_hidden_layers", saved.num_hidden_layers, config->num_hidden_layers},
+        {"num_attention_heads", saved.num_attention_heads, config->num_attention_heads},
+        {"num_key_value_heads", saved.num_key_value_heads, config->num_key_value_heads},
+        {"head_dim", saved.head_dim, config->head_dim},
+        {"vocab_size", saved.vocab_size, config->vocab_size},
+        {"tie_word_embeddings", saved.tie_word_embeddings, config->tie_word_embeddings},
+    };
+    for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++)
+        if (sizes[i].saved != sizes[i].here)
+            return LS_FAIL(LS_BAD_INPUT,
+                           "model.%s is %lld, but %s has %lld; weights fit a model of the same shape only",
+                           sizes[i].key, (long long)sizes[i].here, path, (long long)sizes[i].saved);
+    LS_ASSERT(ls_model_config_equal_shape(&saved, config));
+    return LS_OK;
+}
+
+static ls_status restore_all(hid_t file, const char *path, ls_optimizer *optimizer)
+{
+    const ls_parameter_table *table = &optimizer->model->table;
+    LS_TRY(check_shape(file, path, &optimizer->model->config));
+    LS_TRY(ls_parameters_read(file, path, "parameters", table, optimizer->master));
+    LS_TRY(ls_parameters_read(file, path, "moment1", table, optimizer->moment1));
+    LS_TRY(ls_parameters_read(file, path, "moment2", table, optimizer->moment2));
+    return ls_hdf5_read_int(file, path, "updates", &optimizer->updates);
+}
+
+ls_status ls_checkpoint_restore(ls_optimizer *optimizer, const char *path)
+{
+    hid_t file;
+    LS_TRY(ls_hdf5_open(&file, path, KIND));
+    const ls_status status = restore_all(file, path, optimizer);
+    (void)H5Fclose(file);
+    LS_TRY(status);
+    ls_optimizer_publish(optimizer);
+    return ls_exec_status(optimizer->model->exec);
+}
+
+static ls_status check_tokenizer(hid_t file, const char *path, const char *tokenizer)
+{
+    char *saved;
+    LS_TRY(ls_hdf5_read_text(file, path, "tokenizer", &saved));
+    const bool same = strcmp(saved, tokenizer) == 0;
+    free(saved);
+    if (same) return LS_OK;
+    return LS_FAIL(LS_BAD_INPUT,
+                   "%s was trained with another tokenizer than the one data.tokens was made with; prepare "
+                   "the text with the model's tokenizer",
+                   path);
+}
+
+static ls_status restore_weights(hid_t file, const char *path, const char *tokenizer, ls_optimizer *optimizer)
+{
+    LS_TRY(check_tokenizer(file, path, tokenizer));
+    LS_TRY(check_shape(file, path, &optimizer->model->config));
+    return ls_parameters_read(file, path, "parameters", &optimizer->model->table, optimizer->master);
+}
+
+ls_status ls_checkpoint_restore_weights(ls_optimizer *optimizer, const char *tokenizer, const char *path)
+{
+    char *found_path;
+    hid_t file;
+    LS_TRY(ls_checkpoint_find(&found_path, path));
+    ls_status status = ls_hdf5_open(&file, found_path, KIND);
+    if (status == LS_OK) {
+        status = restore_weights(file, found_path, tokenizer, optimizer);
+        (void)H5Fclose(file);
+    }
+    free(found_path);
+    LS_TRY(status);
+    ls_optimizer_publish(optimizer);
+    return ls_exec_status(optimizer->model->exec);
+}

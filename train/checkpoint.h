@@ -1,0 +1,42 @@
+/* Checkpoints: one HDF5 file a time, run_dir/checkpoints/step-00000100.h5, that holds all a run needs to go on bit for
+ * bit: the model part (model/model_file.h), and beside it
+ *
+ *   /moment1, /moment2   fp32 datasets by Hugging Face name, as /parameters
+ *   /config              the resolved config, YAML
+ *   attributes           step, cursor, seed, updates, token_file_hash
+ * A file is written beside under a name that ends in .tmp, synced and renamed: a crash at any instant leaves the
+ * checkpoints before it whole. */
+#ifndef LS_TRAIN_CHECKPOINT_H
+#define LS_TRAIN_CHECKPOINT_H
+
+#include "data/token_file.h"
+#include "optim/optimizer.h"
+
+typedef struct ls_checkpoint {
+    int64_t step;   /* steps taken */
+    int64_t cursor; /* next sample of the run */
+    int64_t seed;
+    uint64_t token_file_hash;
+    char *config, *tokenizer; /* texts */
+} ls_checkpoint;
+
+/* What tells token files apart: tokenizer, sizes and document bounds. */
+uint64_t ls_checkpoint_token_file_hash(const ls_token_file *file);
+
+/* Saves, then removes all but the `keep` newest checkpoints of the run. On failure nothing is removed. */
+ls_status ls_checkpoint_save(const char *run_dir, const ls_checkpoint *about, const ls_optimizer *optimizer,
+                             int64_t keep);
+/* The newest checkpoint of the run, malloc'ed; NULL when there is none. */
+ls_status ls_checkpoint_newest(char **out, const char *run_dir);
+/* Removes what a killed process left half written. */
+void ls_checkpoint_clean(const char *run_dir);
+
+/* Everything but the blocks; texts are malloc'ed. A file without optimizer state (an imported model) is refused. */
+ls_status ls_checkpoint_read(ls_checkpoint *out, const char *path);
+void ls_checkpoint_free(ls_checkpoint *checkpoint);
+/* Master weights, moments and updates of a run of the same shape, published to the model. */
+ls_status ls_checkpoint_restore(ls_optimizer *optimizer, const char *path);
+/* Master weights alone, from any model file of the same shape whose tokenizer is `tokenizer`'s text. */
+ls_status ls_checkpoint_restore_weights(ls_optimizer *optimizer, const char *tokenizer, const char *path);
+
+#endif

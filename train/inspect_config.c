@@ -1,0 +1,103 @@
+/* A config's shape and schedule as JSON, see inspect.h. */
+#include "train/inspect.h"
+
+#include "core/file.h"
+#include "core/text.h"
+
+#include <stdlib.h>
+
+ls_status ls_inspect_add_model(cJSON *document, const ls_model_config *model)
+{
+    cJSON *shape = cJSON_AddObjectToObject(document, "model");
+#define ADD(field) (void)cJSON_AddNumberToObject(shape, #field, (double)model->field)
+    ADD(hidden_size);
+    ADD(intermediate_size);
+    ADD(num_hidden_layers);
+    ADD(num_attention_heads);
+    ADD(num_key_value_heads);
+    ADD(head_dim);
+    ADD(vocab_size);
+    ADD(max_position_embeddings);
+    ADD(rope_theta);
+    ADD(rms_norm_eps);
+    ADD(initializer_range);
+#undef ADD
+    (void)cJSON_AddBoolToObject(shape, "tie_word_embeddings", model->tie_word_embeddings);
+    if (model->vocab_size == 0) {
+        (void)cJSON_ReplaceItemInObject(shape, "vocab_size", cJSON_CreateNull());
+        (void)cJSON_AddNullToObject(document, "parameters");
+        return LS_OK;
+    }
+    ls_parameter_table table;
+    LS_TRY(ls_parameter_table_create(&table, model));
+    (void)cJSON_AddNumberToObject(document, "parameters", (double)table.parameters);
+    ls_parameter_table_destroy(&table);
+    return LS_OK;
+}
+
+static ls_status add_step(cJSON *schedule, const ls_train_config *config, int64_t step, double *values)
+{
+    const ls_recipe recipe = ls_train_config_recipe(config);
+    const ls_schedule rate = ls_train_config_schedule(config);
+    if (step < 0 || step >= recipe.steps)
+        return LS_FAIL(LS_BAD_INPUT, "--steps: %lld is not a step of the run, which counts 0..%lld", (long long)step,
+                       (long long)recipe.steps - 1);
+    cJSON *row = cJSON_CreateObject();
+    (void)cJSON_AddItemToArray(schedule, row);
+    (void)cJSON_AddNumberToObject(row, "step", (double)step);
+    (void)cJSON_AddNumberToObject(row, "learning_rate", ls_schedule_rate(&rate, step));
+    for (int l = 0; l < recipe.layers; l++) values[l] = ls_recipe_dropout_rate(&recipe, l, step);
+    (void)cJSON_AddItemToObject(row, "dropout_rate", cJSON_CreateDoubleArray(values, recipe.layers));
+    ls_recipe_exit_weights(&recipe, step, values);
+    (void)cJSON_AddItemToObject(row, "exit_weight", cJSON_CreateDoubleArray(values, recipe.layers));
+    return LS_OK;
+}
+
+ls_status ls_inspect_add_schedule(cJSON *document, const ls_train_config *config, const ls_inspect_steps *steps)
+{
+    const int64_t last = config->training.steps - 1;
+    const int64_t quarters[] = {0, (last + 1) / 4, (last + 1) / 2, (last + 1) / 4 * 3, last};
+    const int64_t tokens = config->training.global_batch_size * config->data.sequence_length;
+    (void)cJSON_AddNumberToObject(document, "layers", (double)config->model.num_hidden_layers);
+    (void)cJSON_AddNumberToObject(document, "steps", (double)config->training.steps);
+    (void)cJSON_AddNumberToObject(document, "tokens_per_step", (double)tokens);
+    cJSON *schedule = cJSON_AddArrayToObject(document, "schedule");
+    double *values = ls_text_memory(NULL, sizeof *values * (size_t)config->model.num_hidden_layers);
+    ls_status status = LS_OK;
+    for (int i = 0; status == LS_OK && i < steps->count; i++)
+        status = add_step(schedule, config, steps->steps[i], values);
+    for (int i = 0; status == LS_OK && steps->count == 0 && i < 5; i++)
+        if (i == 0 || quarters[i] > quarters[i - 1]) status = add_step(schedule, config, quarters[i], values);
+    free(values);
+    return status;
+}
+
+/* The vocabulary of a token file that is there; without one it stays as the config says. */
+static ls_status ask_token_file(ls_train_config *config)
+{
+    if (config->data.tokens == NULL || !ls_file_exists(config->data.tokens)) return LS_OK;
+    ls_token_file tokens;
+    LS_TRY(ls_token_file_open(&tokens, config->data.tokens));
+    const ls_status status = ls_train_config_set_vocabulary(config, &tokens);
+    ls_token_file_close(&tokens);
+    return status;
+}
+
+static ls_status describe(cJSON *document, ls_train_config *config, const ls_inspect_steps *steps)
+{
+    LS_TRY(ask_token_file(config));
+    (void)cJSON_AddStringToObject(document, "kind", "config");
+    LS_TRY(ls_inspect_add_model(document, &config->model));
+    return ls_inspect_add_schedule(document, config, steps);
+}
+
+ls_status ls_inspect_config(cJSON **out, const char *path, const char *const *overrides, int override_count,
+                            const ls_inspect_steps *steps)
+{
+    ls_train_config config;
+    LS_TRY(ls_train_config_read(&config, path, overrides, override_count));
+    *out = cJSON_CreateObject();
+    const ls_status status = describe(*out, &config, steps);
+    ls_train_config_free(&config);
+    return status;
+}

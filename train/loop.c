@@ -1,0 +1,294 @@
+/* The loop around the step: what it prints, measures, saves, and how it ends. Called by train/train_command.c. */
+#include "train/loop.h"
+
+#include "core/file.h"
+#include "core/interrupt.h"
+#include "core/log.h"
+#include "core/text.h"
+#include "train/metrics.h"
+#include "train/peak.h"
+#include "train/tensorboard.h"
+#include "train/trainer.h"
+
+#include <math.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { SHOWN_EXITS = 6 };
+
+typedef struct run {
+    ls_trainer trainer;
+    ls_metrics metrics;
+    ls_tensorboard tensorboard;
+    double *evaluation;      /* [L] */
+    double flops_per_token;  /* of training, as throughput is reported */
+    double peak;             /* FLOP/s of the best matrix product; 0: not known */
+    double began;            /* seconds */
+    double seconds_per_step; /* smoothed */
+    int64_t saved_step;      /* of the newest checkpoint, -1: none */
+} run;
+
+/* ---- what a step tells ------------------------------------------------------------------------------------------- */
+
+/* "1: 3.90 2: 3.72" of the exits below the last that are on, at most SHOWN_EXITS. */
+static const char *exits_text(const run *self, char *text, size_t size)
+{
+    const ls_trainer *trainer = &self->trainer;
+    size_t used = 0;
+    int shown = 0;
+    text[0] = '\0';
+    for (int l = 0; l + 1 < trainer->recipe.layers && shown <= SHOWN_EXITS && used < size; l++) {
+        if (!(trainer->plan.exit_weight[l] > 0.0f)) continue;
+        const int length = shown == SHOWN_EXITS ? snprintf(text + used, size - used, " ...")
+                                                : snprintf(text + used, size - used, "%s %d: %.3f",
+                                                           shown == 0 ? "  exits" : "", l, trainer->exit_loss[l]);
+        used += (size_t)length;
+        shown++;
+    }
+    return text;
+}
+
+/* "1:02:03", "2:03" */
+static const char *duration_text(double seconds, char *text, size_t size)
+{
+    const long long whole = (long long)(seconds < 0.0 ? 0.0 : seconds + 0.5);
+    if (whole >= 3600)
+        (void)snprintf(text, size, "%lld:%02lld:%02lld", whole / 3600, whole / 60 % 60, whole % 60);
+    else
+        (void)snprintf(text, size, "%lld:%02lld", whole / 60, whole % 60);
+    return text;
+}
+
+static void show_progress(const run *self, const ls_step_report *report, double tokens_per_second, double share)
+{
+    const ls_trainer *trainer = &self->trainer;
+    char exits[256], eta[32], of_peak[48] = "";
+    if (share >= 0.0)
+        (void)snprintf(of_peak, sizeof of_peak, "  %.0f %% of %.0f GFLOP/s", 100.0 * share, self->peak * 1e-9);
+    const double left = (double)(trainer->schedule.steps - trainer->step) * self->seconds_per_step;
+    ls_log_progress("step %lld/%lld  loss %.3f%s  %.0f tokens/s%s  ETA %s", (long long)trainer->step,
+                    (long long)trainer->schedule.steps, report->loss, exits_text(self, exits, sizeof exits),
+                    tokens_per_second, of_peak, duration_text(left, eta, sizeof eta));
+}
+
+static void write_events(run *self, const ls_step_metrics *values)
+{
+    char tag[64];
+    ls_tensorboard *out = &self->tensorboard;
+    ls_tensorboard_scalar(out, values->step, "loss", values->loss);
+    ls_tensorboard_scalar(out, values->step, "objective", values->objective);
+    ls_tensorboard_scalar(out, values->step, "learning_rate", values->learning_rate);
+    ls_tensorboard_scalar(out, values->step, "gradient_norm", values->gradient_norm);
+    ls_tensorboard_scalar(out, values->step, "tokens_per_second", values->tokens_per_second);
+    for (int l = 0; l + 1 < values->layers; l++) {
+        if (!(values->weight[l] > 0.0f)) continue;
+        (void)snprintf(tag, sizeof tag, "exit_loss/layer_%02d", l);
+        ls_tensorboard_scalar(out, values->step, tag, values->exit_loss[l]);
+    }
+}
+
+static ls_status report_step(run *self, const ls_step_report *report, double seconds)
+{
+    const ls_trainer *trainer = &self->trainer;
+    const ls_train_config *config = trainer->config;
+    const int64_t step_tokens = config->training.global_batch_size * config->data.sequence_length;
+    const double tokens_per_second = (double)step_tokens / seconds;
+    const ls_step_metrics values = {
+        .step = trainer->step,
+        .loss = report->loss,
+        .objective = report->objective,
+        .layers = trainer->recipe.layers,
+        .exit_loss = trainer->exit_loss,
+        .weight = trainer->plan.exit_weight,
+        .learning_rate = report->learning_rate,
+        .gradient_norm = report->gradient_norm,
+        .tokens = trainer->step * step_tokens,
+        .tokens_per_second = tokens_per_second,
+        .share_of_peak = self->peak > 0.0 ? tokens_per_second * self->flops_per_token / self->peak : -1.0,
+        .seconds = ls_seconds_now() - self->began,
+    };
+    const double smoothing = self->seconds_per_step > 0.0 ? 0.05 : 1.0;
+    self->seconds_per_step += smoothing * (seconds - self->seconds_per_step);
+    const double smooth_rate = (double)step_tokens / self->seconds_per_step;
+    show_progress(self, report, smooth_rate,
+                  self->peak > 0.0 ? smooth_rate * self->flops_per_token / self->peak : -1.0);
+    if (trainer->step % config->log_every != 0 && trainer->step != config->training.steps) return LS_OK;
+    LS_TRY(ls_metrics_step(&self->metrics, &values));
+    write_events(self, &values);
+    return ls_tensorboard_flush(&self->tensorboard);
+}
+
+/* ---- held-out text ----------------------------------------------------------------------------------------------- */
+
+static ls_status evaluate(run *self)
+{
+    ls_trainer *trainer = &self->trainer;
+    const int L = trainer->recipe.layers;
+    double tokens;
+    char tag[64];
+    LS_TRY(ls_trainer_evaluate(trainer, self->evaluation, &tokens));
+    if (!(tokens > 0.0)) return LS_OK;
+    ls_text line = {0};
+    for (int l = 0; l < L; l++) ls_text_addf(&line, "  %d: %.3f", l, self->evaluation[l]);
+    ls_log_info("step %lld: held-out loss by exit layer%s", (long long)trainer->step,
+                line.bytes == NULL ? "" : line.bytes);
+    free(line.bytes);
+    for (int l = 0; l < L; l++) {
+        (void)snprintf(tag, sizeof tag, "held_out_loss/layer_%02d", l);
+        ls_tensorboard_scalar(&self->tensorboard, trainer->step, tag, self->evaluation[l]);
+    }
+    LS_TRY(ls_metrics_evaluation(&self->metrics, trainer->step, L, self->evaluation, tokens));
+    return ls_tensorboard_flush(&self->tensorboard);
+}
+
+/* ---- the loop ---------------------------------------------------------------------------------------------------- */
+
+static bool due(int64_t step, int64_t every, int64_t steps)
+{
+    return every > 0 && (step % every == 0 || step == steps);
+}
+
+static ls_status save(run *self)
+{
+    if (self->saved_step == self->trainer.step) return LS_OK;
+    LS_TRY(ls_trainer_save(&self->trainer));
+    self->saved_step = self->trainer.step;
+    return LS_OK;
+}
+
+static ls_status take_step(run *self)
+{
+    ls_trainer *trainer = &self->trainer;
+    const ls_train_config *config = trainer->config;
+    const double start = ls_seconds_now();
+    ls_step_report report;
+    LS_TRY(ls_trainer_step(trainer, &report));
+    LS_TRY(report_step(self, &report, ls_seconds_now() - start));
+    if (due(trainer->step, config->evaluation.every, config->training.steps)) LS_TRY(evaluate(self));
+    if (trainer->step == config->training.steps || due(trainer->step, config->checkpoint.every, config->training.steps))
+        LS_TRY(save(self));
+    return LS_OK;
+}
+
+/* Adds to a failure which checkpoint the run can go on from. */
+static ls_status explain_stop(const run *self, ls_status status)
+{
+    char *sentence = ls_text_format("%s", ls_error_text());
+    ls_error_clear();
+    if (self->saved_step < 0)
+        status = LS_FAIL(status, "%s; no checkpoint was saved before", sentence);
+    else
+        status = LS_FAIL(status, "%s; the last good checkpoint is %s/checkpoints/step-%08lld.h5", sentence,
+                         self->trainer.config->run_dir, (long long)self->saved_step);
+    free(sentence);
+    return status;
+}
+
+static ls_status stop_for_signal(run *self)
+{
+    LS_TRY(save(self));
+    return LS_FAIL(LS_INTERRUPTED, "stopped by %s after step %lld; the checkpoint is saved, --resume continues it",
+                   ls_interrupt_signal() == SIGTERM ? "SIGTERM" : "Ctrl-C", (long long)self->trainer.step);
+}
+
+static ls_status loop(run *self)
+{
+    ls_trainer *trainer = &self->trainer;
+    ls_status status = LS_OK;
+    self->began = ls_seconds_now();
+    while (status == LS_OK && trainer->step < trainer->schedule.steps && !ls_interrupt_requested())
+        status = take_step(self);
+    ls_log_progress_end();
+    if (status == LS_NOT_FINITE) return explain_stop(self, status);
+    LS_TRY(status);
+    if (trainer->step < trainer->schedule.steps) return stop_for_signal(self);
+    char took[32];
+    ls_log_info("trained %lld steps in %s; the model is %s/checkpoints/step-%08lld.h5", (long long)trainer->step,
+                duration_text(ls_seconds_now() - self->began, took, sizeof took), trainer->config->run_dir,
+                (long long)trainer->step);
+    return LS_OK;
+}
+
+/* ---- before and after -------------------------------------------------------------------------------------------- */
+
+/* The checkpoint to continue, or NULL for a new run. Nothing has been written yet. */
+static ls_status find_start(char **checkpoint, const ls_train_config *config, bool resume)
+{
+    *checkpoint = NULL;
+    if (config->run_dir == NULL)
+        return LS_FAIL(LS_BAD_INPUT, "run_dir is missing: name the folder that the run shall write to");
+    LS_TRY(ls_checkpoint_newest(checkpoint, config->run_dir));
+    if (resume && *checkpoint == NULL)
+        return LS_FAIL(LS_BAD_INPUT, "%s holds no checkpoint to continue; leave --resume out to start the run",
+                       config->run_dir);
+    if (!resume && *checkpoint != NULL)
+        return LS_FAIL(LS_BAD_INPUT, "%s holds a run already (%s); continue it with --resume or name another run_dir",
+                       config->run_dir, *checkpoint);
+    return LS_OK;
+}
+
+static ls_status open_run_folder(run *self)
+{
+    const ls_trainer *trainer = &self->trainer;
+    const char *run_dir = trainer->config->run_dir;
+    LS_TRY(ls_file_make_folders(run_dir));
+    ls_checkpoint_clean(run_dir);
+    char *path = ls_file_join(run_dir, "config.yaml");
+    const ls_status status = ls_file_write_atomic(path, trainer->config_text, strlen(trainer->config_text));
+    free(path);
+    LS_TRY(status);
+    LS_TRY(ls_metrics_open(&self->metrics, run_dir, trainer->step));
+    return ls_tensorboard_open(&self->tensorboard, run_dir, trainer->step);
+}
+
+static void announce(const run *self)
+{
+    const ls_trainer *trainer = &self->trainer;
+    const ls_train_config *config = trainer->config;
+    ls_log_info("%s, %s", ls_exec_describe(&trainer->exec), ls_dtype_name(trainer->model.dtype));
+    ls_log_info("%.2f M parameters, %lld layers; %lld steps of %lld tokens; activations %.0f MiB",
+                (double)trainer->model.table.parameters * 1e-6, (long long)config->model.num_hidden_layers,
+                (long long)config->training.steps,
+                (long long)(config->training.global_batch_size * config->data.sequence_length),
+                (double)ls_training_bytes(trainer->training) / 1048576.0);
+    if (trainer->step > 0) ls_log_info("continuing after step %lld", (long long)trainer->step);
+}
+
+static ls_status run_all(run *self, ls_train_config *config, const char *checkpoint)
+{
+    ls_trainer *trainer = &self->trainer;
+    LS_TRY(ls_trainer_create(trainer, config));
+    LS_TRY(checkpoint == NULL ? ls_trainer_initialize(trainer) : ls_trainer_resume(trainer, checkpoint));
+    self->saved_step = checkpoint == NULL ? -1 : trainer->step;
+    if (trainer->step >= trainer->schedule.steps) {
+        ls_log_info("%s has all of its %lld steps; nothing is left to do", config->run_dir, (long long)trainer->step);
+        return LS_OK;
+    }
+    self->evaluation = calloc((size_t)trainer->recipe.layers, sizeof *self->evaluation);
+    if (self->evaluation == NULL) return LS_FAIL(LS_NO_MEMORY, "cannot get memory for the evaluation");
+    self->flops_per_token = ls_model_training_flops_per_token(&config->model, config->data.sequence_length);
+    LS_TRY(ls_measure_peak(&self->peak, &trainer->exec, trainer->model.dtype));
+    LS_TRY(open_run_folder(self));
+    announce(self);
+    return loop(self);
+}
+
+ls_status ls_train_run(ls_train_config *config, bool resume)
+{
+    run self;
+    char *checkpoint;
+    memset(&self, 0, sizeof self);
+    ls_interrupt_install();
+    ls_status status = find_start(&checkpoint, config, resume);
+    if (status == LS_OK) {
+        status = run_all(&self, config, checkpoint);
+        const ls_status metrics = ls_metrics_close(&self.metrics);
+        const ls_status events = ls_tensorboard_close(&self.tensorboard);
+        if (status == LS_OK) status = metrics != LS_OK ? metrics : events;
+        ls_trainer_destroy(&self.trainer);
+    }
+    free(self.evaluation);
+    free(checkpoint);
+    return status;
+}

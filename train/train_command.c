@@ -1,0 +1,85 @@
+/* layerskip train: the command line of a run. */
+#include "train/commands.h"
+
+#include "train/loop.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+typedef struct arguments {
+    const char *config;
+    const char **overrides; /* [count], room for argc */
+    int count;
+    bool resume;
+} arguments;
+
+static const struct argp_option options[] = {
+    {"resume", 'r', NULL, 0, "Continue the newest checkpoint of run_dir, bit for bit", 0},
+    {NULL, 0, NULL, 0, NULL, 0},
+};
+
+static error_t parse(int key, char *argument, struct argp_state *state)
+{
+    arguments *self = state->input;
+    switch (key) {
+    case 'r':
+        self->resume = true;
+        return 0;
+    case ARGP_KEY_ARG:
+        if (self->config == NULL)
+            self->config = argument;
+        else
+            self->overrides[self->count++] = argument;
+        return 0;
+    case ARGP_KEY_END:
+        if (self->config == NULL) argp_error(state, "CONFIG.yaml is missing");
+        return 0;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+}
+
+/* The reference of all keys, behind the options. */
+static char *append_reference(int key, const char *text, void *input)
+{
+    (void)input;
+    if (key != ARGP_KEY_HELP_EXTRA) return (char *)(uintptr_t)text;
+    char *reference = NULL;
+    size_t length = 0;
+    FILE *memory = open_memstream(&reference, &length);
+    if (memory == NULL) return NULL;
+    (void)fputs("Keys of CONFIG.yaml, each also as key.sub=value behind it:\n\n", memory);
+    ls_config_print_reference(memory, ls_train_fields, ls_train_field_count);
+    return fclose(memory) == 0 ? reference : NULL;
+}
+
+static const struct argp command = {
+    options,
+    parse,
+    "CONFIG.yaml [KEY.SUB=VALUE...]",
+    "Trains a model with the LayerSkip recipe: layer dropout and early exit loss.\n\n"
+    "Writes into run_dir: config.yaml (resolved), metrics.jsonl, TensorBoard events, checkpoints/step-N.h5. Ctrl-C or "
+    "SIGTERM saves and stops; a second one stops at once.",
+    NULL,
+    append_reference,
+    NULL,
+};
+
+static ls_status run(const arguments *self)
+{
+    ls_train_config config;
+    LS_TRY(ls_train_config_read(&config, self->config, self->overrides, self->count));
+    const ls_status status = ls_train_run(&config, self->resume);
+    ls_train_config_free(&config);
+    return status;
+}
+
+ls_status ls_train_command(int argc, char **argv)
+{
+    arguments self = {.overrides = calloc((size_t)argc, sizeof(char *))};
+    if (self.overrides == NULL) return LS_FAIL(LS_NO_MEMORY, "cannot get memory for the arguments");
+    ls_status status = ls_command_parse(&command, argc, argv, &self);
+    if (status == LS_OK) status = run(&self);
+    free(self.overrides);
+    return status;
+}

@@ -1,0 +1,59 @@
+/* One run in memory, and one step of it: plan, micro-batches accumulated, clipping, AdamW, weights published.
+ *
+ * All that a later step depends on is (step, cursor) and the optimizer's blocks; everything else is a pure function of
+ * the config. So what a checkpoint saves is complete, and a resumed run is the same run. A step allocates nothing. */
+#ifndef LS_TRAIN_TRAINER_H
+#define LS_TRAIN_TRAINER_H
+
+#include "data/loader.h"
+#include "model/training.h"
+#include "train/checkpoint.h"
+#include "train/config.h"
+
+typedef struct ls_trainer {
+    ls_train_config *config; /* the caller's; what was 0 or auto is filled in */
+    ls_recipe recipe;
+    ls_schedule schedule;
+    ls_token_file tokens;
+    ls_exec exec;
+    ls_model model;
+    ls_optimizer optimizer;
+    ls_training *training;
+    ls_loader *loader;
+    ls_loader *held_out;     /* NULL: the token file holds too little for one sample */
+    ls_step_plan plan;       /* of the newest micro-batch */
+    ls_step_plan everyone;   /* all exits on, nobody dropped, [B] samples */
+    ls_step_plan evaluation; /* the same over evaluation_samples */
+    int64_t evaluation_samples;
+    ls_samples samples; /* [global batch, T], pieces of sample_memory */
+    int32_t *sample_memory;
+    double *exit_loss;  /* [L] of the newest step, nats a target token, where plan.exit_weight > 0 */
+    double *micro_loss; /* [L] scratch */
+    int64_t step;       /* taken so far */
+    int64_t cursor;     /* samples read so far */
+    char *config_text;  /* resolved */
+} ls_trainer;
+
+typedef struct ls_step_report {
+    double loss;      /* last layer's */
+    double objective; /* sum over exits of weight * loss */
+    double learning_rate, gradient_norm;
+    double targets; /* tokens that had a target */
+} ls_step_report;
+
+/* Opens the token file and sizes everything; weights are zero until the next call. `config` must outlive the trainer.
+ */
+ls_status ls_trainer_create(ls_trainer *out, ls_train_config *config);
+void ls_trainer_destroy(ls_trainer *trainer);
+/* Weights for step 0: random from the seed, or those of init_from. */
+ls_status ls_trainer_initialize(ls_trainer *trainer);
+/* Continues a checkpoint; refuses one made with another config, shape or token file. */
+ls_status ls_trainer_resume(ls_trainer *trainer, const char *checkpoint);
+
+/* A loss or gradient that is not finite is LS_NOT_FINITE naming step and layer; weights and moments are as before. */
+ls_status ls_trainer_step(ls_trainer *trainer, ls_step_report *report);
+/* loss [L]: mean over held-out tokens at every exit, no dropout; *tokens: how many (0: no held-out text). */
+ls_status ls_trainer_evaluate(ls_trainer *trainer, double *loss, double *tokens);
+ls_status ls_trainer_save(const ls_trainer *trainer);
+
+#endif

@@ -1,0 +1,133 @@
+/* Sizing and taking down a run: everything a step needs is allocated here. */
+#include "train/trainer.h"
+
+#include "core/log.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static ls_dtype compute_type(ls_train_config *config, const ls_exec *exec)
+{
+    if (config->precision == LS_PRECISION_AUTO)
+        config->precision = ls_exec_has_fast_bf16(exec) ? LS_PRECISION_BF16 : LS_PRECISION_FP32;
+    return config->precision == LS_PRECISION_BF16 ? LS_BF16 : LS_F32;
+}
+
+static ls_status create_model(ls_trainer *trainer)
+{
+    ls_train_config *config = trainer->config;
+    const ls_optimizer_options options = ls_train_config_optimizer(config);
+    LS_TRY(ls_exec_create(&trainer->exec, (ls_device)config->device, (int)config->threads));
+    const ls_dtype dtype = compute_type(config, &trainer->exec);
+    LS_TRY(ls_model_create(&trainer->model, &trainer->exec, &config->model, dtype));
+    LS_TRY(ls_optimizer_create(&trainer->optimizer, &trainer->model, &options));
+    return ls_training_create(&trainer->training, &trainer->model, config->training.micro_batch_size,
+                              config->data.sequence_length, config->training.recompute);
+}
+
+static ls_loader_options loader_options(const ls_train_config *config, ls_split split)
+{
+    return (ls_loader_options){.split = split,
+                               .sequence_length = config->data.sequence_length,
+                               .shuffle = config->data.shuffle && split == LS_SPLIT_TRAIN,
+                               .document_mask = config->data.document_mask,
+                               .seed = (uint64_t)config->seed};
+}
+
+static ls_status create_loaders(ls_trainer *trainer)
+{
+    const ls_train_config *config = trainer->config;
+    const ls_loader_options train = loader_options(config, LS_SPLIT_TRAIN);
+    const ls_loader_options held_out = loader_options(config, LS_SPLIT_VALIDATION);
+    LS_TRY(ls_loader_create(&trainer->loader, &trainer->tokens, &train));
+    if (config->evaluation.every == 0) return LS_OK;
+    if (trainer->tokens.token_count[LS_SPLIT_VALIDATION] <= config->data.sequence_length) {
+        ls_log_warning("%s holds out %lld tokens, too few for a sample of %lld: no evaluation", trainer->tokens.path,
+                       (long long)trainer->tokens.token_count[LS_SPLIT_VALIDATION],
+                       (long long)config->data.sequence_length);
+        return LS_OK;
+    }
+    return ls_loader_create(&trainer->held_out, &trainer->tokens, &held_out);
+}
+
+static ls_status create_all_exits(ls_step_plan *plan, int layers, int64_t samples)
+{
+    LS_TRY(ls_step_plan_create(plan, layers, (int)samples));
+    ls_step_plan_set_plain(plan);
+    for (int l = 0; l < layers; l++) plan->exit_weight[l] = 1.0f / (float)layers;
+    return LS_OK;
+}
+
+static ls_status create_plans(ls_trainer *trainer)
+{
+    const int L = trainer->recipe.layers;
+    const int64_t B = trainer->config->training.micro_batch_size;
+    LS_TRY(ls_step_plan_create(&trainer->plan, L, (int)B));
+    LS_TRY(create_all_exits(&trainer->everyone, L, B));
+    if (trainer->held_out == NULL) return LS_OK;
+    const int64_t available = ls_loader_samples_per_epoch(trainer->held_out);
+    trainer->evaluation_samples = available < B ? available : B;
+    return create_all_exits(&trainer->evaluation, L, trainer->evaluation_samples);
+}
+
+static ls_status create_buffers(ls_trainer *trainer)
+{
+    const ls_train_config *config = trainer->config;
+    const size_t count = (size_t)(config->training.global_batch_size * config->data.sequence_length);
+    trainer->sample_memory = calloc(count, 4 * sizeof(int32_t));
+    trainer->exit_loss = calloc((size_t)trainer->recipe.layers, sizeof(double));
+    trainer->micro_loss = calloc((size_t)trainer->recipe.layers, sizeof(double));
+    if (trainer->sample_memory == NULL || trainer->exit_loss == NULL || trainer->micro_loss == NULL)
+        return LS_FAIL(LS_NO_MEMORY, "cannot get memory for a step of %lld samples",
+                       (long long)config->training.global_batch_size);
+    trainer->samples = (ls_samples){.tokens = trainer->sample_memory,
+                                    .targets = trainer->sample_memory + count,
+                                    .first_key = trainer->sample_memory + 2 * count,
+                                    .positions = trainer->sample_memory + 3 * count};
+    return LS_OK;
+}
+
+static ls_status create(ls_trainer *trainer)
+{
+    ls_train_config *config = trainer->config;
+    LS_TRY(ls_token_file_open(&trainer->tokens, config->data.tokens));
+    LS_TRY(ls_train_config_set_vocabulary(config, &trainer->tokens));
+    trainer->recipe = ls_train_config_recipe(config);
+    trainer->schedule = ls_train_config_schedule(config);
+    LS_TRY(create_loaders(trainer));
+    LS_TRY(create_model(trainer));
+    LS_TRY(create_plans(trainer));
+    LS_TRY(create_buffers(trainer));
+    trainer->config_text = ls_config_write_text(config, ls_train_fields, ls_train_field_count);
+    return trainer->config_text == NULL ? LS_FAIL(LS_NO_MEMORY, "cannot get memory for the config's text") : LS_OK;
+}
+
+ls_status ls_trainer_create(ls_trainer *out, ls_train_config *config)
+{
+    memset(out, 0, sizeof *out);
+    out->config = config;
+    if (config->data.tokens == NULL)
+        return LS_FAIL(LS_BAD_INPUT, "data.tokens is missing: name the token file made by layerskip prepare");
+    const ls_status status = create(out);
+    if (status != LS_OK) ls_trainer_destroy(out);
+    return status;
+}
+
+void ls_trainer_destroy(ls_trainer *trainer)
+{
+    ls_step_plan_destroy(&trainer->evaluation);
+    ls_step_plan_destroy(&trainer->everyone);
+    ls_step_plan_destroy(&trainer->plan);
+    ls_training_destroy(trainer->training);
+    ls_optimizer_destroy(&trainer->optimizer);
+    if (trainer->model.exec != NULL) ls_model_destroy(&trainer->model);
+    if (trainer->exec.ops != NULL) ls_exec_destroy(&trainer->exec);
+    if (trainer->held_out != NULL) ls_loader_destroy(trainer->held_out);
+    if (trainer->loader != NULL) ls_loader_destroy(trainer->loader);
+    if (trainer->tokens.path != NULL) ls_token_file_close(&trainer->tokens);
+    free(trainer->sample_memory);
+    free(trainer->exit_loss);
+    free(trainer->micro_loss);
+    free(trainer->config_text);
+    memset(trainer, 0, sizeof *trainer);
+}
