@@ -58,7 +58,9 @@ ls_status ls_json_parse(cJSON **out, const char *text, size_t length, const char
     if (document == NULL) {
         if (at > length) at = length;
         if (skip_space(text, 0, length) == length) return LS_FAIL(LS_BAD_INPUT, "%s: it is empty, not JSON", name);
-        return refuse(text, at, name, at == length ? "the JSON is cut short" : "this is not valid JSON");
+        /* cJSON points at the last byte both for one that is wrong and for a missing rest. */
+        const bool last = skip_space(text, at < length ? at + 1 : at, length) == length;
+        return refuse(text, at, name, last ? "the JSON is cut short or wrong here" : "this is not valid JSON");
     }
     at = skip_space(text, at, length);
     if (at < length) {

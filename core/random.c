@@ -40,11 +40,20 @@ double ls_random_uniform(uint64_t seed, ls_stream stream, uint32_t a, uint32_t b
     return unit(words.word[0], words.word[1]);
 }
 
+/* The upper half of the 128-bit product, from 32-bit halves: C17 has no wider integer. */
+static uint64_t multiply_high(uint64_t a, uint64_t b)
+{
+    const uint64_t a_high = a >> 32, a_low = a & 0xFFFFFFFFu, b_high = b >> 32, b_low = b & 0xFFFFFFFFu;
+    const uint64_t middle = a_high * b_low + (a_low * b_low >> 32);
+    const uint64_t carried = a_low * b_high + (middle & 0xFFFFFFFFu);
+    return a_high * b_high + (middle >> 32) + (carried >> 32);
+}
+
 uint64_t ls_random_below(uint64_t seed, ls_stream stream, uint32_t a, uint32_t b, uint32_t c, uint64_t bound)
 {
     const ls_random_words words = ls_random(seed, stream, a, b, c);
     const uint64_t value = (uint64_t)words.word[0] << 32 | words.word[1];
-    return (uint64_t)(((unsigned __int128)value * bound) >> 64);
+    return multiply_high(value, bound);
 }
 
 double ls_random_normal(uint64_t seed, ls_stream stream, uint32_t a, uint32_t b, uint32_t c)

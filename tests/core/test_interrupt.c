@@ -1,0 +1,86 @@
+#include "core_check.h"
+#include "core/interrupt.h"
+
+#include <signal.h>
+#include <stdio.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+/* The signals of a comma-separated play, raised in turn; each survived one is reported on standard output. */
+static void play(void *context)
+{
+    ls_interrupt_install();
+    ls_interrupt_install();
+    (void)printf("%d:%d ", ls_interrupt_requested(), ls_interrupt_signal());
+    for (const int *number = context; *number != 0; number++) {
+        (void)fflush(stdout);
+        (void)raise(*number);
+        ls_interrupt_install(); /* must not forget what came */
+        (void)printf("%d:%d ", ls_interrupt_requested(), ls_interrupt_signal() == *number);
+    }
+}
+
+static void first_asks(void **state)
+{
+    (void)state;
+    char output[64];
+    const int status = check_in_child(play, (int[]){SIGTERM, 0}, 1, output, sizeof output);
+    CHECK_CHILD_EXITS(status, 0);
+    assert_string_equal(output, "0:0 1:1 ");
+}
+
+static void second_ends(void **state)
+{
+    (void)state;
+    static int plays[][3] = {{SIGINT, SIGINT, 0}, {SIGINT, SIGTERM, 0}, {SIGTERM, SIGINT, 0}, {SIGTERM, SIGTERM, 0}};
+    for (size_t i = 0; i < 4; i++) {
+        char output[64];
+        const int status = check_in_child(play, plays[i], 1, output, sizeof output);
+        assert_true(WIFSIGNALED(status));
+        assert_int_equal(WTERMSIG(status), plays[i][1]);
+        assert_string_equal(output, "0:0 1:1 ");
+    }
+}
+
+static void play_ignored(void *context)
+{
+    (void)signal(SIGINT, SIG_IGN);
+    play(context);
+}
+
+static void ignored_stays_ignored(void **state)
+{
+    (void)state;
+    char output[64];
+    const int status = check_in_child(play_ignored, (int[]){SIGINT, SIGINT, 0}, 1, output, sizeof output);
+    CHECK_CHILD_EXITS(status, 0);
+    assert_string_equal(output, "0:0 0:0 0:0 ");
+}
+
+static void play_file_limit(void *context)
+{
+    (void)context;
+    ls_interrupt_install();
+    (void)raise(SIGXFSZ);
+    (void)printf("alive %d", ls_interrupt_requested());
+}
+
+static void file_limit_is_no_death(void **state)
+{
+    (void)state;
+    char output[64];
+    const int status = check_in_child(play_file_limit, NULL, 1, output, sizeof output);
+    CHECK_CHILD_EXITS(status, 0);
+    assert_string_equal(output, "alive 0");
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(first_asks),
+        cmocka_unit_test(second_ends),
+        cmocka_unit_test(ignored_stays_ignored),
+        cmocka_unit_test(file_limit_is_no_death),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
