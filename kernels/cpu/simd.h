@@ -63,15 +63,36 @@ static inline vu vu_load(const void *p)
 }
 
 /* mask ? a : b, lane by lane; mask lanes are 0 or -1 (a comparison's result). */
-static inline vf vf_select(vi mask, vf a, vf b) { return (vf)(((vi)a & mask) | ((vi)b & ~mask)); }
+static inline vf vf_select(vi mask, vf a, vf b)
+{
+#if defined(__AVX2__) && VL == 8
+    return (vf)_mm256_blendv_ps((__m256)b, (__m256)a, (__m256)mask);
+#else
+    return (vf)(((vi)a & mask) | ((vi)b & ~mask));
+#endif
+}
 
 /* a > b ? a : b, so b where one is NaN. */
 static inline vf vf_max(vf a, vf b)
 {
 #if defined(__AVX512F__)
     return (vf)_mm512_max_ps((__m512)a, (__m512)b);
+#elif defined(__AVX2__)
+    return (vf)_mm256_max_ps((__m256)a, (__m256)b);
 #else
     return vf_select(a > b, a, b);
+#endif
+}
+
+/* a < b ? a : b */
+static inline vf vf_min(vf a, vf b)
+{
+#if defined(__AVX512F__)
+    return (vf)_mm512_min_ps((__m512)a, (__m512)b);
+#elif defined(__AVX2__)
+    return (vf)_mm256_min_ps((__m256)a, (__m256)b);
+#else
+    return vf_select(a < b, a, b);
 #endif
 }
 
@@ -82,6 +103,8 @@ static inline vf vf_sqrt(vf v)
 {
 #if defined(__AVX512F__)
     return (vf)_mm512_sqrt_ps((__m512)v);
+#elif defined(__AVX2__)
+    return (vf)_mm256_sqrt_ps((__m256)v);
 #else
     for (int i = 0; i < VL; i++) v[i] = sqrtf(v[i]);
     return v;
@@ -195,14 +218,28 @@ static inline float vf_max_lane(vf v)
 }
 
 /* e^x within 2 ulp; 0 below -87.33, infinity above 88.72, NaN stays NaN. */
+#if defined(__AVX512F__)
+static inline vf vf_exp(vf x)
+{
+    /* x = (n + j/16) ln 2 + r with |r| <= ln 2 / 32: a table of 2^(j/16) in a register and a cubic */
+    const vf power = {1.0f,        1.04427378f, 1.09050773f, 1.13878863f, 1.18920712f, 1.24185781f,
+                      1.29683955f, 1.35425555f, 1.41421356f, 1.47682615f, 1.54221083f, 1.61049033f,
+                      1.68179283f, 1.75625216f, 1.83400809f, 1.91520656f};
+    const vf magic = vf_set(786432.0f);          /* 1.5 * 2^19: adding it rounds to 1/16 */
+    const vf clamped = vf_min(vf_set(89.0f), x); /* x where it is NaN */
+    const vf shifted = vf_fma(clamped, vf_set(1.44269504f), magic);
+    const vf n = shifted - magic;
+    const vf r = vf_fma(n, vf_set(2.12194440e-4f), vf_fma(n, vf_set(-0.693359375f), clamped));
+    const vf q = vf_fma(vf_fma(r, vf_set(1.0f / 6), vf_set(0.5f)), r, vf_set(1.0f)) * r; /* e^r - 1 */
+    const vf part = (vf)_mm512_permutexvar_ps((__m512i)shifted, (__m512)power);
+    const __mmask16 not_below = _mm512_cmp_ps_mask((__m512)x, _mm512_set1_ps(-87.33654f), _CMP_NLT_UQ);
+    return (vf)_mm512_maskz_scalef_ps(not_below, (__m512)vf_fma(part, q, part), (__m512)n);
+}
+#else
 static inline vf vf_exp(vf x)
 {
     const vf magic = vf_set(12582912.0f); /* 1.5 * 2^23: adding it rounds to an integer */
-#if defined(__AVX512F__)
-    const vf clamped = (vf)_mm512_min_ps(_mm512_set1_ps(89.0f), (__m512)x); /* x where it is NaN */
-#else
-    const vf clamped = vf_select(x < -87.33654f, vf_set(-87.33654f), vf_select(x > 88.72283f, vf_set(88.72283f), x));
-#endif
+    const vf clamped = vf_min(vf_set(89.0f), vf_max(vf_set(-88.0f), x));
     const vf shifted = vf_fma(clamped, vf_set(1.44269504f), magic);
     const vf n = shifted - magic;
     const vf r = vf_fma(n, vf_set(2.12194440e-4f), vf_fma(n, vf_set(-0.693359375f), clamped));
@@ -213,17 +250,11 @@ static inline vf vf_exp(vf x)
     p = vf_fma(p, r, vf_set(1.66666657e-1f));
     p = vf_fma(p, r, vf_set(0.5f));
     p = vf_fma(p, r * r, r + 1.0f);
-#if defined(__AVX512F__)
-    const __mmask16 not_below = _mm512_cmp_ps_mask((__m512)x, _mm512_set1_ps(-87.33654f), _CMP_NLT_UQ);
-    return (vf)_mm512_maskz_scalef_ps(not_below, (__m512)p, (__m512)n);
-#else
-    /* 2^n in two factors, so that n = 128 does not overflow the exponent field */
-    const vi whole = (vi)shifted - (vi)magic;
-    const vi first = whole >> 1, second = whole - first;
-    const vf scaled = p * (vf)((first + 127) << 23) * (vf)((second + 127) << 23);
-    const vf small_or_ok = vf_select(x < -87.33654f, vf_set(0.0f), scaled);
-    return vf_select(x > 88.72283f, vf_set(INFINITY), small_or_ok);
-#endif
+    /* n goes straight to the exponent; what would leave the field is replaced */
+    const vf scaled = (vf)((vi)p + (((vi)shifted - (vi)magic) << 23));
+    const vf not_below = vf_select(x < -87.33654f, vf_set(0.0f), scaled);
+    return vf_select(x <= 88.72283f, not_below, x * INFINITY); /* NaN, too */
 }
+#endif
 
 #endif
