@@ -1,4 +1,4 @@
-"""Writes tied.json and untied.json beside itself: what test_reference.c compares the program with.
+"""Writes tied.json and untied.json beside itself: what test_float64.c compares the program with.
 
 An independent float64 implementation, in NumPy, of a small Llama trained with the LayerSkip recipe: the architecture
 of Touvron et al. 2023 and Su et al. 2021, the losses of Elhoushi et al. 2024 (arXiv 2404.16710), AdamW of Loshchilov

@@ -11,6 +11,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 
 FLOORS = {"core": 0, "kernels": 1, "data": 2, "model": 2, "optim": 3, "eval": 3, "train": 4}
 SKIPPED_FOLDERS = {"build", "runs", ".git", ".venv", "__pycache__"}
@@ -85,11 +86,13 @@ def check_tidy(root, build):
         commands = json.load(file)
     sources = sorted({entry["file"] for entry in commands
                       if not os.path.relpath(entry["file"], root).startswith(("..", "build"))})
-    # clang finds gcc's omp.h only when told.
-    omp = subprocess.run(["gcc", "-print-file-name=include"], capture_output=True, text=True, check=True)
+    # clang comes without omp.h and is shown gcc's, but nothing else of gcc's.
+    omp = subprocess.run(["gcc", "-print-file-name=include/omp.h"], capture_output=True, text=True, check=True)
+    headers = tempfile.TemporaryDirectory()
+    os.symlink(omp.stdout.strip(), os.path.join(headers.name, "omp.h"))
 
     def tidy(source):
-        result = subprocess.run(["clang-tidy", "--quiet", "-p", build, f"--extra-arg=-idirafter{omp.stdout.strip()}",
+        result = subprocess.run(["clang-tidy", "--quiet", "-p", build, f"--extra-arg=-idirafter{headers.name}",
                                  "--extra-arg=-Wno-unknown-warning-option", source],
                                 capture_output=True, text=True, check=False)
         found = sorted({line for line in result.stdout.splitlines() if re.search(r": (warning|error): ", line)})
@@ -97,7 +100,7 @@ def check_tidy(root, build):
             found = [f"{source}: clang-tidy failed: {result.stderr.strip()[-300:]}"]
         return found
 
-    with concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
+    with headers, concurrent.futures.ThreadPoolExecutor(os.cpu_count()) as pool:
         return sorted({line for found in pool.map(tidy, sources) for line in found})
 
 
