@@ -42,7 +42,7 @@ typedef void ls_decode_listener(void *context, const int32_t *tokens, int count,
 typedef struct ls_decode_result {
     int32_t *tokens;           /* [count] new tokens, end of text included, in the caller's buffer */
     int64_t count;             /* new tokens */
-    int64_t drafted, accepted; /* draft tokens looked at by the full model, and those of them that were emitted */
+    int64_t drafted, accepted; /* draft tokens, and those of them that were emitted */
     int64_t rounds;            /* passes of the full model (early-exit: of its E layers) */
     /* Prefill is all of the prompt but its last token, which the first round takes; so decode_seconds holds exactly
      * the passes that made `count` tokens, in every mode. */

@@ -79,28 +79,28 @@ static error_t parse_option(int key, char *argument, struct argp_state *state)
         status = ls_option_choice(&options->mode, "--decode", argument, ls_decode_mode_names);
         break;
     case KEY_EXIT_LAYER:
-        status = ls_option_int(&options->exit_layer, "--exit-layer", argument, 1, INT_MAX);
+        status = ls_command_int(&options->exit_layer, "--exit-layer", argument, 1, INT_MAX);
         break;
     case KEY_DRAFT_TOKENS:
-        status = ls_option_int(&options->draft_tokens, "--draft-tokens", argument, 1, INT_MAX);
+        status = ls_command_int(&options->draft_tokens, "--draft-tokens", argument, 1, INT_MAX);
         break;
     case KEY_DRAFT_CONFIDENCE:
-        status = ls_option_double(&options->draft_confidence, "--draft-confidence", argument);
+        status = ls_command_double(&options->draft_confidence, "--draft-confidence", argument, 0.0, 1.0);
         break;
     case KEY_MAX_NEW_TOKENS:
-        status = ls_option_int(&options->max_new_tokens, "--max-new-tokens", argument, 1, INT_MAX);
+        status = ls_command_int(&options->max_new_tokens, "--max-new-tokens", argument, 1, INT_MAX);
         break;
     case KEY_TEMPERATURE:
-        status = ls_option_double(&options->temperature, "--temperature", argument);
+        status = ls_command_double(&options->temperature, "--temperature", argument, 0.0, 1e6);
         break;
     case KEY_TOP_K:
-        status = ls_option_int(&options->top_k, "--top-k", argument, 0, INT_MAX);
+        status = ls_command_int(&options->top_k, "--top-k", argument, 0, INT_MAX);
         break;
     case KEY_TOP_P:
-        status = ls_option_double(&options->top_p, "--top-p", argument);
+        status = ls_command_double(&options->top_p, "--top-p", argument, 0.0, 1.0);
         break;
     case KEY_SEED:
-        status = ls_option_int(&options->seed, "--seed", argument, 0, INT64_MAX);
+        status = ls_command_int(&options->seed, "--seed", argument, 0, INT64_MAX);
         break;
     case KEY_JSON:
         options->json = true;

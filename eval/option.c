@@ -1,27 +1,10 @@
 #include "eval/option.h"
 
+#include "core/command.h"
 #include "core/text.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-
-ls_status ls_option_int(int64_t *out, const char *option, const char *text, int64_t minimum, int64_t maximum)
-{
-    if (!ls_text_to_int(out, text)) return LS_FAIL(LS_BAD_INPUT, "%s: '%s' is not a whole number", option, text);
-    if (*out < minimum)
-        return LS_FAIL(LS_BAD_INPUT, "%s: %lld is too small; the least is %lld", option, (long long)*out,
-                       (long long)minimum);
-    if (*out > maximum)
-        return LS_FAIL(LS_BAD_INPUT, "%s: %lld is too large; the most is %lld", option, (long long)*out,
-                       (long long)maximum);
-    return LS_OK;
-}
-
-ls_status ls_option_double(double *out, const char *option, const char *text)
-{
-    return ls_text_to_double(out, text) ? LS_OK : LS_FAIL(LS_BAD_INPUT, "%s: '%s' is not a number", option, text);
-}
 
 ls_status ls_option_choice(int *out, const char *option, const char *text, const char *const *names)
 {
@@ -47,7 +30,7 @@ ls_status ls_option_ints(int64_t *out, int *count, int capacity, const char *opt
         const size_t length = strcspn(start, ",");
         if (*count == capacity) return LS_FAIL(LS_BAD_INPUT, "%s: more than %d values", option, capacity);
         char *one = ls_text_copy(start, length);
-        const ls_status status = ls_option_int(out + *count, option, one, minimum, maximum);
+        const ls_status status = ls_command_int(out + *count, option, one, minimum, maximum);
         free(one);
         if (status != LS_OK) return status;
         ++*count;

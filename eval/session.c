@@ -31,7 +31,7 @@ static error_t parse_option(int key, char *argument, struct argp_state *state)
         status = ls_option_choice(&session->device, "--device", argument, ls_device_names);
         break;
     case KEY_THREADS:
-        status = ls_option_int(&session->threads, "--threads", argument, 0, 4096);
+        status = ls_command_int(&session->threads, "--threads", argument, 0, 4096);
         break;
     case KEY_PRECISION:
         status = ls_option_choice(&session->precision, "--precision", argument, precisions);

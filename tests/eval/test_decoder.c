@@ -1,0 +1,470 @@
+/* The decoder on small random models: greedy losslessness, limits, counters, and what runs where.
+ *
+ * Later layers add little (their output projections are scaled down), so drafts are right often but not always. */
+#include "core/random.h"
+#include "eval/decoder.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include <cmocka.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum { L = 5, V = 97, CONTEXT = 160, MOST_DRAFT = 40 };
+
+/* ---- counting what runs ---- */
+
+static int executions[L][CONTEXT]; /* of a layer at a position, since the last round began */
+static int most_executions;        /* of any layer at any position within a round */
+static int64_t below_exit;         /* row executions of layers below `exit_layer` */
+static int exit_layer;
+
+ls_status __real_ls_decode_layers(ls_decode *decode, float *hidden, int first_layer, int last_layer, int64_t start,
+                                  int64_t R);
+ls_status __wrap_ls_decode_layers(ls_decode *decode, float *hidden, int first_layer, int last_layer, int64_t start,
+                                  int64_t R);
+
+ls_status __wrap_ls_decode_layers(ls_decode *decode, float *hidden, int first_layer, int last_layer, int64_t start,
+                                  int64_t R)
+{
+    for (int l = first_layer; l < last_layer; l++)
+        for (int64_t r = 0; r < R; r++) {
+            const int count = ++executions[l][start + r];
+            if (count > most_executions) most_executions = count;
+            if (l < exit_layer) below_exit++;
+        }
+    return __real_ls_decode_layers(decode, hidden, first_layer, last_layer, start, R);
+}
+
+/* ---- a small model ---- */
+
+typedef struct small_model {
+    ls_exec exec;
+    ls_model model;
+    ls_decoder *decoder;
+} small_model;
+
+static ls_model_config small_config(int64_t layers)
+{
+    ls_model_config config = {.hidden_size = 48,
+                              .intermediate_size = 72,
+                              .num_hidden_layers = layers,
+                              .num_attention_heads = 4,
+                              .num_key_value_heads = 2,
+                              .head_dim = 12,
+                              .vocab_size = V,
+                              .max_position_embeddings = CONTEXT,
+                              .rope_theta = 10000.0,
+                              .rms_norm_eps = 1e-5,
+                              .initializer_range = 0.25};
+    assert_int_equal(ls_model_config_check(&config), LS_OK);
+    return config;
+}
+
+static void scale_rows(float *weight, int64_t count, float factor)
+{
+    for (int64_t i = 0; i < count; i++) weight[i] *= factor;
+}
+
+/* fp32 weights of a model of `layers` layers: the first layers of every such model are the same. [table->elements] */
+static float *make_weights(const ls_parameter_table *table, const ls_model_config *config)
+{
+    float *block = calloc((size_t)table->elements, sizeof *block);
+    for (int e = 0; e < table->count; e++) {
+        const ls_parameter *entry = &table->entries[e];
+        uint32_t name = 2166136261u;
+        for (const char *c = entry->name; *c != '\0'; c++) name = (name ^ (unsigned char)*c) * 16777619u;
+        const float spread = strcmp(entry->name, "lm_head.weight") == 0 ? 0.5f : entry->is_embedding ? 1.0f : 0.25f;
+        for (int64_t i = 0; i < entry->rows * entry->cols; i++)
+            block[entry->offset + i] =
+                entry->is_norm ? 1.0f : spread * (float)ls_random_normal(1, LS_STREAM_TEST, name, (uint32_t)i, 0);
+    }
+    const int64_t C = config->hidden_size, F = config->intermediate_size;
+    for (int64_t l = 2; l < config->num_hidden_layers; l++) {
+        scale_rows(block + table->layers[l].attention_out, C * C, 0.15f);
+        scale_rows(block + table->layers[l].down, C * F, 0.15f);
+    }
+    return block;
+}
+
+static void open_bench(small_model *bench, ls_device device, ls_dtype dtype, int64_t layers, int threads,
+                       int64_t capacity)
+{
+    const ls_model_config config = small_config(layers);
+    assert_int_equal(ls_exec_create(&bench->exec, device, threads), LS_OK);
+    assert_int_equal(ls_model_create(&bench->model, &bench->exec, &config, dtype), LS_OK);
+    float *block = make_weights(&bench->model.table, &config);
+    bench->exec.ops->convert(&bench->exec, bench->model.weights, dtype, block, LS_F32, bench->model.table.elements);
+    free(block);
+    assert_int_equal(ls_decoder_create(&bench->decoder, &bench->model, capacity, MOST_DRAFT), LS_OK);
+}
+
+static void close_bench(small_model *bench)
+{
+    ls_decoder_destroy(bench->decoder);
+    ls_model_destroy(&bench->model);
+    ls_exec_destroy(&bench->exec);
+}
+
+static ls_decode_options greedy(ls_decode_mode mode, int exit, int draft_tokens, int64_t max_new_tokens)
+{
+    return (ls_decode_options){.mode = mode,
+                               .exit_layer = exit,
+                               .draft_tokens = draft_tokens,
+                               .max_new_tokens = max_new_tokens,
+                               .end_of_text = -1,
+                               .sampling = {.top_p = 1.0}};
+}
+
+/* ---- one generation, watched ---- */
+
+typedef struct watched_run {
+    ls_decode_result result;
+    int32_t tokens[CONTEXT];
+    int64_t heard, heard_accepted, rounds;
+} watched_run;
+
+static void begin_round(void) { memset(executions, 0, sizeof executions); }
+
+static void listen(void *context, const int32_t *tokens, int count, int accepted_drafts)
+{
+    watched_run *run = context;
+    assert_true(count >= 1 && accepted_drafts >= 0 && accepted_drafts <= count);
+    assert_memory_equal(tokens, run->tokens + run->heard, sizeof *tokens * (size_t)count);
+    run->heard += count;
+    run->heard_accepted += accepted_drafts;
+    run->rounds++;
+    begin_round();
+}
+
+static void generate(small_model *bench, watched_run *run, const int32_t *prompt, int64_t count,
+                     const ls_decode_options *options)
+{
+    memset(run, 0, sizeof *run);
+    begin_round();
+    most_executions = 0;
+    below_exit = 0;
+    exit_layer = options->exit_layer;
+    const ls_status status =
+        ls_decoder_generate(bench->decoder, &run->result, run->tokens, prompt, count, options, listen, run);
+    if (status != LS_OK) fail_msg("%s", ls_error_text());
+    const ls_decode_result *result = &run->result;
+    assert_int_equal(run->heard, result->count);
+    assert_int_equal(run->heard_accepted, result->accepted);
+    assert_int_equal(run->rounds, result->rounds);
+    assert_true(result->accepted <= result->drafted);
+    assert_true(result->count <= options->max_new_tokens);
+    /* No layer ever ran twice at a position of a round: not below the exit, and not above. */
+    assert_true(most_executions <= 1);
+}
+
+static void same_text(const watched_run *a, const watched_run *b, const char *what, int exit, int draft_tokens)
+{
+    if (a->result.count != b->result.count ||
+        memcmp(a->tokens, b->tokens, sizeof(int32_t) * (size_t)a->result.count) != 0)
+        fail_msg("%s, E %d, d %d: the text differs from the autoregressive one", what, exit, draft_tokens);
+}
+
+static const int32_t prompt[] = {5, 17, 17, 90, 3, 42, 8, 8, 61, 20, 5, 17, 33, 71, 2, 96, 0, 11, 54, 29};
+enum { PROMPT = 20 };
+
+/* Every exit layer and draft length, against autoregressive decoding. Returns accepted / drafted over all. */
+static double compare_modes(ls_device device, ls_dtype dtype, int threads, int64_t prompt_count, int64_t new_tokens,
+                            const int *draft_tokens, int lengths)
+{
+    small_model bench;
+    open_bench(&bench, device, dtype, L, threads, CONTEXT);
+    watched_run plain, fast;
+    ls_decode_options options = greedy(LS_DECODE_AUTOREGRESSIVE, 0, 0, new_tokens);
+    generate(&bench, &plain, prompt, prompt_count, &options);
+    assert_int_equal(plain.result.count, new_tokens);
+    assert_int_equal(plain.result.rounds, new_tokens);
+    assert_int_equal(plain.result.drafted, 0);
+    double drafted = 0.0, accepted = 0.0;
+    for (int i = 0; i < lengths; i++) {
+        for (int exit = 1; exit < L; exit++) {
+            options = greedy(LS_DECODE_SELF_SPECULATIVE, exit, draft_tokens[i], new_tokens);
+            generate(&bench, &fast, prompt, prompt_count, &options);
+            same_text(&plain, &fast, "self-speculative", exit, draft_tokens[i]);
+            /* The full model gives one token a round, unless the round's last draft ends the text. */
+            assert_int_equal(fast.result.accepted + fast.result.rounds, new_tokens);
+            /* Layers below the exit: every drafted token once, the newest token of each round once, the prompt once. */
+            assert_int_equal(below_exit, exit * (prompt_count - 1 + fast.result.drafted + fast.result.rounds));
+            drafted += (double)fast.result.drafted;
+            accepted += (double)fast.result.accepted;
+        }
+        options = greedy(LS_DECODE_PROMPT_LOOKUP, 0, draft_tokens[i], new_tokens);
+        generate(&bench, &fast, prompt, prompt_count, &options);
+        same_text(&plain, &fast, "prompt lookup", 0, draft_tokens[i]);
+    }
+    close_bench(&bench);
+    return accepted / drafted;
+}
+
+static const int all_lengths[] = {1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 15, 16, 20, 40};
+
+static void greedy_is_lossless_on_cpu(void **state)
+{
+    (void)state;
+    for (ls_dtype dtype = LS_F32; dtype <= LS_BF16; dtype++) {
+        const double acceptance = compare_modes(LS_DEVICE_CPU, dtype, 1, PROMPT, 60, all_lengths, 16);
+        print_message("%s: acceptance %.3f\n", ls_dtype_name(dtype), acceptance);
+        /* The test must see both outcomes to say anything. */
+        assert_true(acceptance > 0.2 && acceptance < 0.95);
+        const int lengths[] = {3, 20};
+        (void)compare_modes(LS_DEVICE_CPU, dtype, 2, PROMPT, 30, lengths, 2);
+    }
+}
+
+static void greedy_is_lossless_on_reference(void **state)
+{
+    (void)state;
+    const int lengths[] = {1, 3, 12, 20};
+    for (ls_dtype dtype = LS_F32; dtype <= LS_BF16; dtype++)
+        (void)compare_modes(LS_DEVICE_REFERENCE, dtype, 1, 7, 30, lengths, 4);
+}
+
+/* A one-token prompt has no prefill. */
+static void shortest_prompt(void **state)
+{
+    (void)state;
+    const int lengths[] = {1, 4, 20};
+    (void)compare_modes(LS_DEVICE_CPU, LS_F32, 1, 1, 25, lengths, 3);
+}
+
+/* Early exit at E is the model that has only E layers. */
+static void early_exit_is_the_truncated_model(void **state)
+{
+    (void)state;
+    for (int exit = 1; exit < L; exit++) {
+        small_model whole, cut;
+        watched_run early, plain;
+        open_bench(&whole, LS_DEVICE_CPU, LS_F32, L, 1, CONTEXT);
+        open_bench(&cut, LS_DEVICE_CPU, LS_F32, exit, 1, CONTEXT);
+        ls_decode_options options = greedy(LS_DECODE_EARLY_EXIT, exit, 0, 40);
+        generate(&whole, &early, prompt, PROMPT, &options);
+        assert_int_equal(below_exit, exit * (PROMPT - 1 + 40));
+        options = greedy(LS_DECODE_AUTOREGRESSIVE, 0, 0, 40);
+        generate(&cut, &plain, prompt, PROMPT, &options);
+        same_text(&early, &plain, "early exit", exit, 0);
+        close_bench(&whole);
+        close_bench(&cut);
+    }
+}
+
+/* For every token of the autoregressive text as the end of text, and every length of text, both modes stop alike. */
+static void texts_end_where_they_must(void **state)
+{
+    (void)state;
+    small_model bench;
+    open_bench(&bench, LS_DEVICE_CPU, LS_F32, L, 1, CONTEXT);
+    watched_run whole, plain, fast;
+    ls_decode_options options = greedy(LS_DECODE_AUTOREGRESSIVE, 0, 0, 40);
+    generate(&bench, &whole, prompt, PROMPT, &options);
+    assert_string_equal(whole.result.finish_reason, "length");
+    int inside_drafts = 0;
+    for (int at = 0; at < 40; at += 3)
+        for (int d = 1; d <= 20; d += d < 4 ? 1 : 8) {
+            options = greedy(LS_DECODE_AUTOREGRESSIVE, 0, 0, 40);
+            options.end_of_text = whole.tokens[at];
+            generate(&bench, &plain, prompt, PROMPT, &options);
+            assert_string_equal(plain.result.finish_reason, "end_of_text");
+            assert_true(plain.result.count <= at + 1);
+            assert_int_equal(plain.tokens[plain.result.count - 1], whole.tokens[at]);
+            for (int mode = LS_DECODE_SELF_SPECULATIVE; mode <= LS_DECODE_PROMPT_LOOKUP; mode++) {
+                options.mode = (ls_decode_mode)mode;
+                options.exit_layer = 3;
+                options.draft_tokens = d;
+                options.max_new_tokens = 40;
+                generate(&bench, &fast, prompt, PROMPT, &options);
+                same_text(&plain, &fast, "end of text", mode, d);
+                assert_string_equal(fast.result.finish_reason, "end_of_text");
+                inside_drafts += fast.result.accepted + fast.result.rounds > fast.result.count;
+                options.max_new_tokens = at + 1;
+                options.end_of_text = -1;
+                generate(&bench, &fast, prompt, PROMPT, &options);
+                assert_int_equal(fast.result.count, at + 1);
+                assert_memory_equal(fast.tokens, whole.tokens, sizeof(int32_t) * (size_t)(at + 1));
+                assert_string_equal(fast.result.finish_reason, "length");
+                options.end_of_text = whole.tokens[at];
+            }
+        }
+    assert_true(inside_drafts > 10); /* end of text was drafted and accepted */
+    close_bench(&bench);
+}
+
+static void context_ends_the_text(void **state)
+{
+    (void)state;
+    for (int64_t capacity = PROMPT; capacity < PROMPT + 24; capacity++) {
+        small_model bench;
+        watched_run plain, fast;
+        open_bench(&bench, LS_DEVICE_CPU, LS_F32, L, 1, capacity);
+        ls_decode_options options = greedy(LS_DECODE_AUTOREGRESSIVE, 0, 0, 100);
+        generate(&bench, &plain, prompt, PROMPT, &options);
+        assert_int_equal(plain.result.count, capacity - PROMPT);
+        assert_string_equal(plain.result.finish_reason, "context");
+        options = greedy(LS_DECODE_SELF_SPECULATIVE, 3, 20, 100);
+        generate(&bench, &fast, prompt, PROMPT, &options);
+        same_text(&plain, &fast, "context", 3, 20);
+        assert_string_equal(fast.result.finish_reason, "context");
+        close_bench(&bench);
+    }
+}
+
+/* Nothing is drafted that could not be emitted. */
+static void last_rounds_draft_no_more_than_fits(void **state)
+{
+    (void)state;
+    small_model bench;
+    watched_run fast;
+    open_bench(&bench, LS_DEVICE_CPU, LS_F32, L, 1, CONTEXT);
+    for (int64_t most = 1; most <= 6; most++) {
+        ls_decode_options options = greedy(LS_DECODE_SELF_SPECULATIVE, 3, 40, most);
+        generate(&bench, &fast, prompt, PROMPT, &options);
+        assert_true(fast.result.drafted <= (most - 1) * fast.result.rounds);
+        if (most == 1) assert_int_equal(fast.result.drafted, 0);
+    }
+    close_bench(&bench);
+}
+
+static void confidence_saves_drafts_and_changes_no_text(void **state)
+{
+    (void)state;
+    small_model bench;
+    watched_run plain, fast;
+    open_bench(&bench, LS_DEVICE_CPU, LS_F32, L, 1, CONTEXT);
+    ls_decode_options options = greedy(LS_DECODE_AUTOREGRESSIVE, 0, 0, 60);
+    generate(&bench, &plain, prompt, PROMPT, &options);
+    int64_t last = INT64_MAX;
+    const double thresholds[] = {0.0, 0.3, 0.6, 0.9, 1.0};
+    for (int i = 0; i < 5; i++) {
+        options = greedy(LS_DECODE_SELF_SPECULATIVE, 3, 6, 60);
+        options.draft_confidence = thresholds[i];
+        generate(&bench, &fast, prompt, PROMPT, &options);
+        same_text(&plain, &fast, "confidence", 3, 6);
+        assert_true(fast.result.drafted < last);
+        last = fast.result.drafted;
+    }
+    close_bench(&bench);
+}
+
+/* Same seed, same text, whatever went before; other seed, other text. */
+static void sampling_depends_on_the_seed_alone(void **state)
+{
+    (void)state;
+    small_model bench;
+    watched_run first, again, other;
+    open_bench(&bench, LS_DEVICE_CPU, LS_BF16, L, 1, CONTEXT);
+    for (int mode = 0; ls_decode_mode_names[mode] != NULL; mode++) {
+        ls_decode_options options = greedy((ls_decode_mode)mode, 3, 4, 40);
+        options.sampling = (ls_sampling){0.9, 20, 0.95, 5};
+        generate(&bench, &first, prompt, PROMPT, &options);
+        generate(&bench, &again, prompt, PROMPT, &options);
+        same_text(&first, &again, "same seed", 3, 4);
+        options.sampling.seed = 6;
+        generate(&bench, &other, prompt, PROMPT, &options);
+        assert_memory_not_equal(first.tokens, other.tokens, sizeof(int32_t) * 40);
+    }
+    close_bench(&bench);
+}
+
+/* top_k = 1 at any temperature is greedy, drafts included. */
+static void sampling_among_one_is_greedy(void **state)
+{
+    (void)state;
+    small_model bench;
+    watched_run plain, fast;
+    open_bench(&bench, LS_DEVICE_CPU, LS_F32, L, 1, CONTEXT);
+    ls_decode_options options = greedy(LS_DECODE_AUTOREGRESSIVE, 0, 0, 40);
+    generate(&bench, &plain, prompt, PROMPT, &options);
+    options = greedy(LS_DECODE_SELF_SPECULATIVE, 2, 5, 40);
+    options.sampling = (ls_sampling){1.7, 1, 1.0, 3};
+    generate(&bench, &fast, prompt, PROMPT, &options);
+    same_text(&plain, &fast, "top-k 1", 2, 5);
+    close_bench(&bench);
+}
+
+static void refuse(small_model *bench, const int32_t *tokens, int64_t count, const ls_decode_options *options,
+                   const char *says)
+{
+    watched_run run;
+    assert_int_equal(ls_decoder_generate(bench->decoder, &run.result, run.tokens, tokens, count, options, NULL, NULL),
+                     LS_BAD_INPUT);
+    if (strstr(ls_error_text(), says) == NULL) fail_msg("'%s' does not say '%s'", ls_error_text(), says);
+    ls_error_clear();
+}
+
+static void bad_input_is_refused(void **state)
+{
+    (void)state;
+    small_model bench;
+    open_bench(&bench, LS_DEVICE_CPU, LS_F32, L, 1, PROMPT - 1);
+    ls_decode_options good = greedy(LS_DECODE_SELF_SPECULATIVE, 2, 3, 10), bad;
+    refuse(&bench, prompt, 0, &good, "prompt is empty");
+    refuse(&bench, prompt, PROMPT, &good, "more than the context of 19");
+    const int32_t beyond[] = {1, V}, negative[] = {-1};
+    refuse(&bench, beyond, 2, &good, "vocabulary");
+    refuse(&bench, negative, 1, &good, "vocabulary");
+    for (int exit = -1; exit <= L + 1; exit++) {
+        if (exit >= 1 && exit < L) continue;
+        bad = greedy(LS_DECODE_SELF_SPECULATIVE, exit, 3, 10);
+        refuse(&bench, prompt, 4, &bad, "1..4");
+        bad.mode = LS_DECODE_EARLY_EXIT;
+        refuse(&bench, prompt, 4, &bad, "1..4");
+    }
+    bad = greedy(LS_DECODE_SELF_SPECULATIVE, 2, 0, 10);
+    refuse(&bench, prompt, 4, &bad, "draft");
+    bad = good;
+    bad.draft_confidence = 1.5;
+    refuse(&bench, prompt, 4, &bad, "confidence");
+    bad = good;
+    bad.sampling.top_p = 0.0;
+    refuse(&bench, prompt, 4, &bad, "top-p");
+    close_bench(&bench);
+
+    open_bench(&bench, LS_DEVICE_CPU, LS_F32, 1, 1, CONTEXT);
+    refuse(&bench, prompt, 4, &good, "one layer");
+    close_bench(&bench);
+}
+
+static void damaged_weights_are_named(void **state)
+{
+    (void)state;
+    small_model bench;
+    watched_run run;
+    open_bench(&bench, LS_DEVICE_CPU, LS_F32, L, 1, CONTEXT);
+    float *weights = bench.model.weights;
+    for (int64_t i = 0; i < 48; i++) weights[bench.model.table.final_norm + i] = (float)NAN;
+    for (int temperature = 0; temperature <= 1; temperature++) {
+        ls_decode_options options = greedy(LS_DECODE_SELF_SPECULATIVE, 2, 3, 10);
+        options.sampling.temperature = temperature;
+        assert_int_equal(ls_decoder_generate(bench.decoder, &run.result, run.tokens, prompt, 4, &options, NULL, NULL),
+                         LS_NOT_FINITE);
+        ls_error_clear();
+    }
+    close_bench(&bench);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(greedy_is_lossless_on_cpu),
+        cmocka_unit_test(greedy_is_lossless_on_reference),
+        cmocka_unit_test(shortest_prompt),
+        cmocka_unit_test(early_exit_is_the_truncated_model),
+        cmocka_unit_test(texts_end_where_they_must),
+        cmocka_unit_test(context_ends_the_text),
+        cmocka_unit_test(last_rounds_draft_no_more_than_fits),
+        cmocka_unit_test(confidence_saves_drafts_and_changes_no_text),
+        cmocka_unit_test(sampling_depends_on_the_seed_alone),
+        cmocka_unit_test(sampling_among_one_is_greedy),
+        cmocka_unit_test(bad_input_is_refused),
+        cmocka_unit_test(damaged_weights_are_named),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
