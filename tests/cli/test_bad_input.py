@@ -68,7 +68,7 @@ class Config(ProgramTest):
         self.bad("train", ".", says=".")
         self.refused("model: [1, 2\n", "config.yaml")
         self.refused("- a\n- b\n", "config.yaml")
-        self.refused("", "model.")
+        self.refused("", "config.yaml")
         self.refused("model:\n  hidden_size: 32\n  hidden_size: 64\n", "hidden_size")
         self.setUp()
         self.bad("train", "config.yaml", "no equals sign", says="no equals sign")

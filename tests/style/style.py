@@ -154,11 +154,13 @@ def check_scripts(root):
 
 
 def check_heads(root):
-    """Every source begins with a comment of at most ten lines that says what it is; x.c may leave that to x.h."""
+    """Every source begins with a comment of at most ten lines that says what it is. room/x.c and tests/room/test_x.c
+    may leave that to room/x.h."""
     complaints = []
     for path in files(root, ".c", ".h"):
         match = re.match(r"/\*(.*?)\*/", read(root, path), re.S)
-        if not match and path.endswith(".c") and os.path.exists(os.path.join(root, path[:-2] + ".h")):
+        header = re.sub(r"^tests/(.*)/test_", r"\1/", path[:-2]) + ".h"
+        if not match and path.endswith(".c") and os.path.exists(os.path.join(root, header)):
             continue
         if not match or len(match[1].split()) < 3:
             complaints.append(f"{path}:1: does not begin with a comment that says what the file is")
@@ -169,7 +171,7 @@ def check_heads(root):
         if room(path) and f"#ifndef {guard}\n#define {guard}\n" not in read(root, path):
             complaints.append(f"{path}: its include guard is not {guard}")
     for path in files(root, ".py"):
-        if not re.match(r'(#!.*\n)?"""\w', read(root, path)):
+        if not re.match(r'(#!.*\n)?"""\S', read(root, path)):
             complaints.append(f"{path}:1: does not begin with a docstring")
     return complaints
 

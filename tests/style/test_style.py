@@ -89,6 +89,7 @@ class Planted(unittest.TestCase):
         head = "#ifndef LS_CORE_A_H\n#define LS_CORE_A_H\n#endif\n"
         self.plant("core/a.h", CLEAN + head)
         self.plant("core/a.c", "int x;\n")
+        self.plant("tests/core/test_a.c", "int x;\n")
         self.plant("main.c", CLEAN)
         self.plant("tests/a.py", '#!/usr/bin/env python3\n"""Says what it is."""\n')
         self.expect("heads", 0)
