@@ -29,7 +29,10 @@ typedef struct session {
 static void session_create(session *s, ls_device device, ls_dtype dtype)
 {
     ls_model_config config = small_config(4, true);
+    config.hidden_size = 72; /* long enough sums that their order shows */
+    config.intermediate_size = 104;
     config.head_dim = 8;
+    config.initializer_range = 0.12;
     config.vocab_size = 67;
     trial_create(&s->t, device, dtype, &config, 1, POSITIONS);
     assert_ok(ls_decode_create(&s->decode, &s->t.model, POSITIONS, POSITIONS));
@@ -64,12 +67,12 @@ static double cross_entropy(const float *logits, int32_t target, int64_t V)
     return log(sum) - (double)logits[target];
 }
 
-/* Largest error of the loss at any position against the training forward stopped after `layers` blocks. */
+/* Largest error of the loss at every third position against the training forward stopped after `layers` blocks. */
 static double worst_loss_error(session *s, int layers)
 {
     double worst = 0.0;
     for (int l = 0; l < s->L; l++) s->t.plan.exit_weight[l] = l == layers - 1 ? 1.0f : 0.0f;
-    for (int64_t t = 0; t < POSITIONS; t++) {
+    for (int64_t t = 0; t < POSITIONS; t += 3) {
         const int32_t target = (int32_t)(t * 5 % s->V);
         for (int64_t i = 0; i < POSITIONS; i++) s->t.targets[i] = i == t ? target : -1;
         assert_ok(trial_run(&s->t, false, true));

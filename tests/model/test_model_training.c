@@ -68,9 +68,32 @@ static double layer_gradient(const trial *t, int layer)
 /* ---- exits ---------------------------------------------------------------------------------------------------------
  */
 
-/* Exit l sees the output of block l: it equals the last exit of the model cut after block l. A model of random blocks
- * is needed to see an exit that is off by one. */
+/* Exit l sees the output of block l. When block l adds nothing, exit l equals exit l-1; an exit that sees its block's
+ * input would equal exit l+1 instead. With ordinary blocks all exits differ. */
 static void exit_sees_output_of_its_block(void **state)
+{
+    (void)state;
+    const ls_model_config config = small_config(4, true);
+    trial t;
+    trial_create(&t, LS_DEVICE_REFERENCE, LS_F32, &config, 2, 7);
+    all_exits_on(&t);
+    assert_ok(trial_run(&t, true, false));
+    for (int l = 1; l < 4; l++) assert_true(t.loss[l] != t.loss[l - 1]);
+    for (int l = 1; l < 4; l++) {
+        const ls_layer_offsets *at = &t.model.table.layers[l];
+        float *weights = t.model.weights;
+        memset(weights + at->attention_out, 0, sizeof(float) * 12 * 16);
+        memset(weights + at->down, 0, sizeof(float) * 12 * 20);
+        assert_ok(trial_run(&t, true, false));
+        assert_true(t.loss[l] == t.loss[l - 1]);
+        if (l < 3) assert_true(t.loss[l] != t.loss[l + 1]);
+        trial_publish(&t);
+    }
+    trial_destroy(&t);
+}
+
+/* What comes after an exit does not reach it: exit l equals the last exit of the model cut after block l. */
+static void exit_equals_the_model_cut_there(void **state)
 {
     (void)state;
     const ls_model_config config = small_config(4, true);
@@ -85,7 +108,6 @@ static void exit_sees_output_of_its_block(void **state)
         copy_weights(&cut, &whole, (const int[]){0, 1, 2, 3});
         assert_ok(trial_run(&cut, false, false));
         assert_true(cut.loss[l] == whole.loss[l]);
-        if (l > 0) assert_true(whole.loss[l] != whole.loss[l - 1]);
         trial_destroy(&cut);
     }
     trial_destroy(&whole);
@@ -170,6 +192,35 @@ static void batch_equals_its_samples(void **state)
     for (int l = 0; l < 4; l++) assert_true(fabs(sum[l] - t.loss[l]) <= 1e-12 * sum[l]);
     trial_destroy(&t);
     trial_destroy(&one);
+}
+
+/* Two documents packed into one sample equal the two alone, to the bit: nothing crosses the boundary, and positions
+ * start again. */
+static void packed_documents_do_not_meet(void **state)
+{
+    (void)state;
+    enum { FIRST = 4, T = 11 };
+    const ls_model_config config = small_config(3, true);
+    trial packed, alone;
+    trial_create(&packed, LS_DEVICE_REFERENCE, LS_F32, &config, 1, T);
+    for (int32_t t = FIRST; t < T; t++) {
+        packed.first_key[t] = FIRST;
+        packed.positions[t] = t - FIRST;
+    }
+    packed.batch.first_key = packed.first_key;
+    packed.batch.positions = packed.positions;
+    for (int part = 0; part < 2; part++) {
+        const int start = part == 0 ? 0 : FIRST, length = part == 0 ? FIRST : T - FIRST;
+        trial_create(&alone, LS_DEVICE_REFERENCE, LS_F32, &config, 1, length);
+        memcpy(alone.tokens, packed.tokens + start, sizeof(int32_t) * (size_t)length);
+        for (int i = 0; i < T; i++) packed.targets[i] = i >= start && i < start + length ? i : -1;
+        memcpy(alone.targets, packed.targets + start, sizeof(int32_t) * (size_t)length);
+        assert_ok(trial_run(&packed, false, false));
+        assert_ok(trial_run(&alone, false, false));
+        assert_true(packed.loss[2] == alone.loss[2]);
+        trial_destroy(&alone);
+    }
+    trial_destroy(&packed);
 }
 
 /* The head applied to the embedding, by hand. */
@@ -452,10 +503,12 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(memory_does_not_depend_on_exits), /* first: the peak only grows */
         cmocka_unit_test(exit_sees_output_of_its_block),
+        cmocka_unit_test(exit_equals_the_model_cut_there),
         cmocka_unit_test(last_block_learns_from_the_last_exit),
         cmocka_unit_test(middle_exit_leaves_later_blocks_alone),
         cmocka_unit_test(forward_only_gives_the_same_losses),
         cmocka_unit_test(batch_equals_its_samples),
+        cmocka_unit_test(packed_documents_do_not_meet),
         cmocka_unit_test(dropping_everyone_is_the_identity),
         cmocka_unit_test(dropped_sample_skips_one_layer),
         cmocka_unit_test_prestate(sample_does_not_know_its_neighbours, &reference),
