@@ -17,6 +17,8 @@ static void derive(ls_train_config *config)
     if (model->num_key_value_heads == 0) model->num_key_value_heads = model->num_attention_heads;
     if (model->max_position_embeddings == 0) model->max_position_embeddings = config->data.sequence_length;
     if (config->training.global_batch_size == 0) config->training.global_batch_size = config->training.micro_batch_size;
+    if (config->layer_dropout.time == TIME_AUTO)
+        config->layer_dropout.time = TIME_SHAPE(config->init_from == NULL ? LS_SHAPE_EXP : LS_SHAPE_UNIFORM);
 }
 
 /* The shape with any vocabulary: the token file's may not be known yet. Fills head_dim. */
