@@ -1,0 +1,44 @@
+/* Decoding speed of many settings against autoregressive decoding, measured in turn within one run. */
+#ifndef LS_EVAL_SWEEP_H
+#define LS_EVAL_SWEEP_H
+
+#include "core/json.h"
+#include "eval/decoder.h"
+
+typedef struct ls_sweep_setting {
+    ls_decode_mode mode; /* self-speculative or prompt-lookup */
+    int exit_layer;      /* 0 for prompt-lookup */
+    int draft_tokens;
+    /* Measured, over all prompts: */
+    int64_t tokens, drafted, accepted, rounds;
+    double seconds;                   /* of decoding, prefill apart */
+    double autoregressive_seconds;    /* of the paired autoregressive runs, the same tokens */
+    double speedup_low, speedup_high; /* of single prompts */
+    bool identical;                   /* every text was the autoregressive one */
+} ls_sweep_setting;
+
+typedef struct ls_sweep {
+    const char *model; /* for the record, like the next three */
+    const char *device, *precision;
+    int threads;
+    int64_t prompts, prompt_tokens, max_new_tokens;
+    int32_t end_of_text;
+    ls_sweep_setting *settings; /* [count] */
+    int count;
+    int64_t autoregressive_tokens;
+    double autoregressive_seconds; /* of all autoregressive runs */
+} ls_sweep;
+
+/* Fills the measured fields. Each prompt is decoded greedily by each setting right after or before an autoregressive
+ * run of the same prompt (in turns), on the same decoder, so both see the same machine. prompts: [prompts,
+ * prompt_tokens]. A signal is LS_INTERRUPTED. */
+ls_status ls_sweep_run(ls_sweep *sweep, ls_decoder *decoder, const int32_t *prompts);
+
+double ls_sweep_speedup(const ls_sweep_setting *setting); /* time of all paired runs over time of its own; 0: unknown */
+/* The self-speculative setting of the highest speedup, NULL when there is none. */
+const ls_sweep_setting *ls_sweep_best(const ls_sweep *sweep);
+bool ls_sweep_identical(const ls_sweep *sweep); /* all settings */
+cJSON *ls_sweep_to_json(const ls_sweep *sweep);
+void ls_sweep_print(FILE *file, const ls_sweep *sweep); /* a table for people, the best setting below */
+
+#endif
