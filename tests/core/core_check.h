@@ -34,7 +34,7 @@ void check_write_file(const char *path, const char *text);
 int check_count_files(void); /* names in the current folder */
 
 /* Runs `body` in a child and returns its wait status (as of waitpid); what it writes to `descriptor` (1 or 2) lands in
- * `output`, NUL-terminated. A body that returns ends the child with status 0. */
+ * `output`, NUL-terminated; the other of the two is dropped. A body that returns ends the child with status 0. */
 int check_in_child(void (*body)(void *context), void *context, int descriptor, char *output, size_t size);
 #define CHECK_CHILD_EXITS(status, code)                                                                                \
     do {                                                                                                               \
