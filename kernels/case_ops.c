@@ -15,7 +15,7 @@
 #define FEW_F32 (8.0 * HALF_ULP_F32)
 
 static const float EPSILON = 1e-5f;
-static const float GRADIENT_SCALE = 0.3f, RESIDUAL_SCALE = 0.7f;
+static const float RESIDUAL_SCALE = 0.7f;
 static const ls_adamw_step ADAMW_STEP = {.learning_rate = 0.01f,
                                          .beta1 = 0.9f,
                                          .beta2 = 0.95f,
@@ -491,7 +491,7 @@ static void cross_entropy_call(const ls_case_run *run)
 {
     const ls_case *const c = &run->what;
     OPS->cross_entropy(run->exec, DATA("loss"), DATA("logits"), DATA("target"), run->dtype,
-                       has(c, LS_CASE_NO_EXTRA) ? 0.0f : GRADIENT_SCALE, c->R, c->V);
+                       has(c, LS_CASE_NO_EXTRA) ? 0.0f : LS_CASE_GRADIENT_SCALE, c->R, c->V);
 }
 
 static double cross_entropy_flop(const ls_case *c) { return 6.0 * (double)(c->R * c->V); }

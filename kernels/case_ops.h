@@ -5,6 +5,8 @@
 
 #include "kernels/cases.h"
 
+#define LS_CASE_GRADIENT_SCALE 0.3f /* of cross_entropy */
+
 typedef enum ls_fill {
     LS_FILL_NOTHING,   /* NaN: an output written with = */
     LS_FILL_SPREAD,    /* uniform, mean 0, variance 1 */
