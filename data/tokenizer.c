@@ -31,13 +31,6 @@ struct ls_tokenizer {
 
 enum { BYTE_END_OF_TEXT = 256, BYTE_VOCABULARY = 257 };
 
-static uint64_t fnv1a(const char *text, size_t length)
-{
-    uint64_t hash = 0xCBF29CE484222325u;
-    for (size_t i = 0; i < length; i++) hash = (hash ^ (unsigned char)text[i]) * 0x100000001B3u;
-    return hash;
-}
-
 static ls_status fill_byte_kind(ls_tokenizer *tokenizer)
 {
     ls_vocabulary *vocabulary = &tokenizer->model.vocabulary;
@@ -64,7 +57,7 @@ ls_status ls_tokenizer_from_text(ls_tokenizer **out, const char *text, const cha
     }
     (void)pthread_mutex_init(&tokenizer->mutex, NULL);
     tokenizer->text = copy;
-    tokenizer->hash = fnv1a(text, length);
+    tokenizer->hash = ls_tokenizer_hash_text(text);
     tokenizer->bytes = strcmp(text, "bytes") == 0;
     const ls_status status =
         tokenizer->bytes ? fill_byte_kind(tokenizer) : ls_bpe_model_read(&tokenizer->model, text, length, name);
@@ -121,6 +114,13 @@ void ls_tokenizer_free(ls_tokenizer *tokenizer)
 }
 
 const char *ls_tokenizer_text(const ls_tokenizer *tokenizer) { return tokenizer->text; }
+
+uint64_t ls_tokenizer_hash_text(const char *text)
+{
+    uint64_t hash = 0xCBF29CE484222325u;
+    for (; *text != '\0'; text++) hash = (hash ^ (unsigned char)*text) * 0x100000001B3u;
+    return hash;
+}
 
 uint64_t ls_tokenizer_hash(const ls_tokenizer *tokenizer) { return tokenizer->hash; }
 

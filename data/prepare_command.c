@@ -1,0 +1,242 @@
+/* `layerskip prepare`: text files to a token file.
+ *
+ * The documents are listed first (corpus.h), then encoded batch by batch on all processors and written in their order,
+ * so that the file depends on the input and the options alone, not on the number of threads. */
+#include "core/interrupt.h"
+#include "core/log.h"
+#include "core/text.h"
+#include "data/commands.h"
+#include "data/encode_batch.h"
+#include "data/validation_split.h"
+#include "data/token_writer.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+enum {
+    BATCH_BYTES = 16 << 20,
+    BATCH_DOCUMENTS = 4096,
+    OPTION_TEXT_FIELD = 0x1000,
+    OPTION_THREADS,
+};
+
+typedef struct options {
+    const char *tokenizer, *out, *text_field;
+    double validation;
+    int64_t seed, threads;
+    const char **include; /* [include_count] */
+    const char **inputs;  /* [input_count] */
+    int include_count, input_count;
+} options;
+
+/* What one run carries. */
+typedef struct preparation {
+    const options *options;
+    ls_corpus corpus;
+    bool *held_out; /* [corpus.count] */
+    ls_tokenizer *tokenizer;
+    ls_token_writer *writer;
+    ls_encoded *batch; /* [BATCH_DOCUMENTS] */
+    size_t text_bytes;
+    struct timespec start;
+} preparation;
+
+static const struct argp_option option_table[] = {
+    {"tokenizer", 't', "TOKENIZER", 0,
+     "A tokenizer.json of the byte-level BPE kind, a folder that holds one, or 'bytes'", 0},
+    {"out", 'o', "TOKENS.h5", 0, "The token file to write", 0},
+    {"validation", 'v', "FRACTION", 0,
+     "Share of the text to hold out, 0 to 0.5, by whole documents (default 0.02); of a single document its end", 0},
+    {"include", 'i', "GLOB", 0, "Take only such files from folders, for example '*.py'; may be given several times", 0},
+    {"text-field", OPTION_TEXT_FIELD, "NAME", 0, "Field of a .jsonl line that holds the text (default text)", 0},
+    {"seed", 's', "N", 0, "Another choice of held-out documents (default 0)", 0},
+    {"threads", OPTION_THREADS, "N", 0, "Threads that encode (default: all processors); the result is the same", 0},
+    {NULL, 0, NULL, 0, NULL, 0},
+};
+
+static const char documentation[] =
+    "Encodes text into a token file for training and evaluation.\v"
+    "A FILE is one document, except that each line of a .jsonl is one. Folders are walked; hidden files and files that "
+    "hold NUL bytes are left out. A document ends with the tokenizer's end-of-text token; where the text itself holds "
+    "that token, a new document begins. OUT is replaced at the end, in one step.";
+
+static error_t parse_option(int key, char *argument, struct argp_state *state)
+{
+    options *o = state->input;
+    ls_status status = LS_OK;
+    switch (key) {
+    case 't':
+        o->tokenizer = argument;
+        break;
+    case 'o':
+        o->out = argument;
+        break;
+    case 'v':
+        status = ls_command_double(&o->validation, "--validation", argument, 0, 0.5);
+        break;
+    case 'i':
+        o->include[o->include_count++] = argument;
+        break;
+    case 's':
+        status = ls_command_int(&o->seed, "--seed", argument, 0, INT64_MAX);
+        break;
+    case OPTION_TEXT_FIELD:
+        o->text_field = argument;
+        break;
+    case OPTION_THREADS:
+        status = ls_command_int(&o->threads, "--threads", argument, 1, 256);
+        break;
+    case ARGP_KEY_ARG:
+        o->inputs[o->input_count++] = argument;
+        break;
+    case ARGP_KEY_END:
+        if (o->tokenizer == NULL)
+            argp_error(state, "--tokenizer is missing");
+        else if (o->out == NULL)
+            argp_error(state, "--out is missing");
+        else if (o->input_count == 0)
+            argp_error(state, "name at least one file or folder to read");
+        break;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+    return status == LS_OK ? 0 : EINVAL;
+}
+
+static double seconds_since(const struct timespec *start)
+{
+    struct timespec now;
+    (void)clock_gettime(CLOCK_MONOTONIC, &now);
+    return (double)(now.tv_sec - start->tv_sec) + 1e-9 * (double)(now.tv_nsec - start->tv_nsec);
+}
+
+static ls_status list_documents(preparation *p)
+{
+    const options *o = p->options;
+    p->corpus.include = o->include;
+    p->corpus.include_count = o->include_count;
+    p->corpus.text_field = o->text_field;
+    for (int i = 0; i < o->input_count; i++) LS_TRY(ls_corpus_add(&p->corpus, o->inputs[i]));
+    if (p->corpus.count == 0)
+        return LS_FAIL(LS_BAD_INPUT, "no text found in %s%s (left out: %lld binary and %lld empty files)", o->inputs[0],
+                       o->input_count > 1 ? " and the other arguments" : "", (long long)p->corpus.binary_files,
+                       (long long)p->corpus.empty_files);
+    p->held_out = malloc((size_t)p->corpus.count * sizeof *p->held_out);
+    p->batch = calloc(BATCH_DOCUMENTS, sizeof *p->batch);
+    if (p->held_out == NULL || p->batch == NULL)
+        return LS_FAIL(LS_NO_MEMORY, "not enough memory for %lld documents", (long long)p->corpus.count);
+    return ls_validation_choose(p->held_out, &p->corpus, o->validation, (uint64_t)o->seed);
+}
+
+/* Documents from `first` on that make a batch. */
+static int64_t batch_size(const ls_corpus *corpus, int64_t first)
+{
+    int64_t count = 0, bytes = 0;
+    while (first + count < corpus->count && count < BATCH_DOCUMENTS && bytes < BATCH_BYTES)
+        bytes += corpus->documents[first + count++].length;
+    return count;
+}
+
+static ls_status write_batch(preparation *p, int64_t count)
+{
+    for (int64_t i = 0; i < count; i++) {
+        const ls_encoded *encoded = &p->batch[i];
+        if (encoded->status != LS_OK) return LS_FAIL(encoded->status, "%s", encoded->error);
+        p->text_bytes += encoded->bytes;
+        for (int split = 0; split < 2; split++)
+            if (encoded->count[split] > 0)
+                LS_TRY(ls_token_writer_add(p->writer, (ls_split)split, encoded->ids[split], encoded->count[split]));
+    }
+    return LS_OK;
+}
+
+static void show_progress(const preparation *p, int64_t bytes)
+{
+    const int64_t total = p->corpus.bytes;
+    const double seconds = seconds_since(&p->start);
+    const double rate = seconds > 0 ? (double)bytes / seconds : 0;
+    ls_log_progress("prepare: %.1f of %.1f MB, %.2f million tokens, %.1f MB/s, %.0f s left", 1e-6 * (double)bytes,
+                    1e-6 * (double)total,
+                    1e-6 * (double)(ls_token_writer_tokens(p->writer, LS_SPLIT_TRAIN) +
+                                    ls_token_writer_tokens(p->writer, LS_SPLIT_VALIDATION)),
+                    1e-6 * rate, rate > 0 ? (double)(total - bytes) / rate : 0.0);
+}
+
+static ls_status encode_documents(preparation *p)
+{
+    const ls_encode_options encode = {.held_out = p->held_out,
+                                      .tail = p->corpus.count == 1 ? p->options->validation : 0,
+                                      .threads =
+                                          p->options->threads > 0 ? (int)p->options->threads : ls_encode_processors()};
+    int64_t bytes = 0;
+    ls_status status = LS_OK;
+    for (int64_t first = 0, count; status == LS_OK && first < p->corpus.count; first += count) {
+        count = batch_size(&p->corpus, first);
+        ls_encode_batch(p->batch, &p->corpus, first, count, p->tokenizer, &encode);
+        status = write_batch(p, count);
+        for (int64_t i = 0; i < count; i++) {
+            bytes += p->corpus.documents[first + i].length;
+            ls_encoded_free(&p->batch[i]);
+        }
+        if (status == LS_OK) show_progress(p, bytes);
+    }
+    ls_log_progress_end();
+    return status;
+}
+
+static ls_status finish(preparation *p)
+{
+    const int64_t train = ls_token_writer_tokens(p->writer, LS_SPLIT_TRAIN);
+    const int64_t validation = ls_token_writer_tokens(p->writer, LS_SPLIT_VALIDATION);
+    if (train + validation == 0) return LS_FAIL(LS_BAD_INPUT, "%s: all of its text is empty", p->options->inputs[0]);
+    char *sources = ls_corpus_source_list(&p->corpus);
+    const ls_status status = ls_token_writer_commit(p->writer, sources);
+    free(sources);
+    LS_TRY(status);
+    const int64_t documents = ls_token_writer_documents(p->writer, LS_SPLIT_TRAIN);
+    const int64_t held_out = ls_token_writer_documents(p->writer, LS_SPLIT_VALIDATION);
+    ls_log_info("%s: %lld documents, %lld tokens, %.2f bytes a token; to train on %lld tokens in %lld documents, held "
+                "out %lld in %lld",
+                p->options->out, (long long)(documents + held_out), (long long)(train + validation),
+                (double)p->text_bytes / (double)(train + validation), (long long)train, (long long)documents,
+                (long long)validation, (long long)held_out);
+    if (p->corpus.binary_files + p->corpus.empty_files > 0)
+        ls_log_info("left out: %lld binary and %lld empty files", (long long)p->corpus.binary_files,
+                    (long long)p->corpus.empty_files);
+    if (p->options->validation > 0 && validation == 0) ls_log_warning("the text is too short to hold out any of it");
+    return LS_OK;
+}
+
+static ls_status prepare(const options *o)
+{
+    preparation p = {.options = o};
+    ls_interrupt_install();
+    ls_status status = LS_OK;
+    LS_TRY_GOTO(ls_tokenizer_open(&p.tokenizer, o->tokenizer), done);
+    LS_TRY_GOTO(list_documents(&p), done);
+    LS_TRY_GOTO(ls_token_writer_create(&p.writer, o->out, p.tokenizer), done);
+    (void)clock_gettime(CLOCK_MONOTONIC, &p.start);
+    LS_TRY_GOTO(encode_documents(&p), done);
+    status = finish(&p);
+done:
+    ls_token_writer_destroy(p.writer);
+    ls_tokenizer_free(p.tokenizer);
+    ls_corpus_destroy(&p.corpus);
+    free(p.held_out);
+    free(p.batch);
+    return status;
+}
+
+ls_status ls_prepare_command(int argc, char **argv)
+{
+    static const struct argp argp = {option_table, parse_option, "FILE...", documentation, NULL, NULL, NULL};
+    options o = {.text_field = "text", .validation = 0.02};
+    o.include = ls_text_memory(NULL, (size_t)argc * sizeof *o.include);
+    o.inputs = ls_text_memory(NULL, (size_t)argc * sizeof *o.inputs);
+    ls_status status = ls_command_parse(&argp, argc, argv, &o);
+    if (status == LS_OK) status = prepare(&o);
+    free(o.include);
+    free(o.inputs);
+    return status;
+}

@@ -1,0 +1,221 @@
+/* The token file, as it is written; see token_writer.h.
+ *
+ * Tokens are stored in chunks without filters, so that a reader finds them at fixed places of the file (token_file.c).
+ * Large chunks keep the chunk index small; a split that never fills one gets a chunk of its own size. */
+#include "data/token_writer.h"
+
+#include "core/file.h"
+#include "core/hdf5_driver.h"
+#include "core/hdf5_file.h"
+#include "core/text.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { CHUNK_TOKENS = 1 << 20 };
+
+typedef struct split_writer {
+    hid_t dataset;  /* H5I_INVALID_HID until the first chunk is full */
+    int32_t *chunk; /* [CHUNK_TOKENS] not yet written */
+    int64_t chunk_count;
+    int64_t written; /* tokens in the dataset */
+    int64_t *ends;   /* [document_capacity] ends[0] = 0, then each document's end */
+    int64_t document_count, document_capacity;
+} split_writer;
+
+struct ls_token_writer {
+    hid_t file; /* H5I_INVALID_HID when closed */
+    char *path, *partial;
+    hid_t stored_type, native_type; /* of a token in the file, and in `narrow` */
+    void *narrow;                   /* [CHUNK_TOKENS] tokens on their way to the file */
+    int32_t end_of_text;
+    split_writer splits[2];
+};
+
+static const char *const split_names[2] = {"train", "validation"};
+
+static ls_status describe(const ls_token_writer *writer, const ls_tokenizer *tokenizer)
+{
+    LS_TRY(ls_hdf5_write_int(writer->file, "vocab_size", ls_tokenizer_vocab_size(tokenizer)));
+    LS_TRY(ls_hdf5_write_int(writer->file, "tokenizer_hash", (int64_t)ls_tokenizer_hash(tokenizer)));
+    LS_TRY(ls_hdf5_write_int(writer->file, "end_of_text", ls_tokenizer_end_of_text(tokenizer)));
+    return ls_hdf5_write_text(writer->file, "tokenizer", ls_tokenizer_text(tokenizer));
+}
+
+ls_status ls_token_writer_create(ls_token_writer **out, const char *path, const ls_tokenizer *tokenizer)
+{
+    ls_token_writer *writer = ls_text_memory(NULL, sizeof *writer);
+    *writer = (ls_token_writer){.file = H5I_INVALID_HID, .end_of_text = ls_tokenizer_end_of_text(tokenizer)};
+    writer->path = ls_text_copy(path, strlen(path));
+    ls_status status = LS_OK;
+    if (ls_file_is_folder(path)) {
+        status = LS_FAIL(LS_BAD_INPUT, "cannot write %s: it is a folder", path);
+        goto failed;
+    }
+    const bool wide = ls_tokenizer_vocab_size(tokenizer) > 65536;
+    for (int split = 0; split < 2; split++) {
+        split_writer *self = &writer->splits[split];
+        self->dataset = H5I_INVALID_HID;
+        self->chunk = ls_text_memory(NULL, CHUNK_TOKENS * sizeof *self->chunk);
+        self->document_capacity = 1024;
+        self->ends = ls_text_memory(NULL, (size_t)self->document_capacity * sizeof *self->ends);
+        self->ends[0] = 0;
+    }
+    writer->narrow = ls_text_memory(NULL, CHUNK_TOKENS * sizeof(uint32_t));
+    writer->partial = ls_text_format("%s.partial", path);
+    LS_TRY_GOTO(ls_hdf5_create(&writer->file, writer->partial, "tokens"), failed);
+    writer->stored_type = wide ? H5T_STD_U32LE : H5T_STD_U16LE;
+    writer->native_type = wide ? H5T_NATIVE_UINT32 : H5T_NATIVE_UINT16;
+    LS_TRY_GOTO(describe(writer, tokenizer), failed);
+    *out = writer;
+    return LS_OK;
+failed:
+    ls_token_writer_destroy(writer);
+    return status;
+}
+
+/* Closes the file; the status counts only when the content does. */
+static ls_status close_file(ls_token_writer *writer)
+{
+    for (int split = 0; split < 2; split++) {
+        split_writer *self = &writer->splits[split];
+        if (self->dataset >= 0) (void)H5Dclose(self->dataset);
+        self->dataset = H5I_INVALID_HID;
+    }
+    const hid_t file = writer->file;
+    writer->file = H5I_INVALID_HID;
+    return ls_hdf5_close(file, writer->path);
+}
+
+void ls_token_writer_destroy(ls_token_writer *writer)
+{
+    if (writer == NULL) return;
+    if (writer->file >= 0) {
+        (void)close_file(writer);
+        (void)unlink(writer->partial);
+    }
+    for (int split = 0; split < 2; split++) {
+        free(writer->splits[split].chunk);
+        free(writer->splits[split].ends);
+    }
+    free(writer->narrow);
+    free(writer->path);
+    free(writer->partial);
+    free(writer);
+}
+
+static hid_t create_dataset(const ls_token_writer *writer, ls_split split, int64_t chunk_tokens)
+{
+    const hsize_t none = 0, unlimited = H5S_UNLIMITED;
+    const hsize_t chunk = (hsize_t)(chunk_tokens < 1 ? 1 : chunk_tokens);
+    char *name = ls_text_format("%s/tokens", split_names[split]);
+    const hid_t space = H5Screate_simple(1, &none, &unlimited);
+    const hid_t links = H5Pcreate(H5P_LINK_CREATE), layout = H5Pcreate(H5P_DATASET_CREATE);
+    (void)H5Pset_create_intermediate_group(links, 1);
+    (void)H5Pset_chunk(layout, 1, &chunk);
+    (void)H5Pset_fill_time(layout, H5D_FILL_TIME_NEVER);
+    (void)H5Pset_obj_track_times(layout, false); /* the same tokens make the same file */
+    const hid_t dataset = H5Dcreate2(writer->file, name, writer->stored_type, space, links, layout, H5P_DEFAULT);
+    (void)H5Pclose(layout);
+    (void)H5Pclose(links);
+    (void)H5Sclose(space);
+    free(name);
+    return dataset;
+}
+
+static bool append_chunk(const ls_token_writer *writer, const split_writer *self)
+{
+    const hsize_t start = (hsize_t)self->written, count = (hsize_t)self->chunk_count, total = start + count;
+    if (H5Dset_extent(self->dataset, &total) < 0) return false;
+    const hid_t memory = H5Screate_simple(1, &count, NULL), place = H5Dget_space(self->dataset);
+    const bool good = H5Sselect_hyperslab(place, H5S_SELECT_SET, &start, NULL, &count, NULL) >= 0 &&
+                      H5Dwrite(self->dataset, writer->native_type, memory, place, H5P_DEFAULT, writer->narrow) >= 0;
+    (void)H5Sclose(place);
+    (void)H5Sclose(memory);
+    return good;
+}
+
+/* Moves the chunk, full or the last one, to the file. */
+static ls_status flush_chunk(ls_token_writer *writer, ls_split split)
+{
+    split_writer *self = &writer->splits[split];
+    if (self->dataset < 0) self->dataset = create_dataset(writer, split, self->chunk_count);
+    if (writer->native_type == H5T_NATIVE_UINT16) {
+        uint16_t *narrow = writer->narrow;
+        for (int64_t i = 0; i < self->chunk_count; i++) narrow[i] = (uint16_t)self->chunk[i];
+    } else {
+        memcpy(writer->narrow, self->chunk, (size_t)self->chunk_count * sizeof *self->chunk);
+    }
+    const bool good = self->dataset >= 0 && (self->chunk_count == 0 || append_chunk(writer, self));
+    const int error = ls_hdf5_driver_error(writer->file);
+    if (!good || error != 0)
+        return LS_FAIL(LS_IO, "cannot write %s: %s", writer->path,
+                       error != 0 ? ls_file_reason(error) : "HDF5 reports a failure");
+    self->written += self->chunk_count;
+    self->chunk_count = 0;
+    return LS_OK;
+}
+
+static ls_status end_document(split_writer *self)
+{
+    if (self->document_count + 2 > self->document_capacity) {
+        const int64_t capacity = 2 * self->document_capacity;
+        int64_t *ends = realloc(self->ends, (size_t)capacity * sizeof *ends);
+        if (ends == NULL) return LS_FAIL(LS_NO_MEMORY, "not enough memory for %lld documents", (long long)capacity);
+        self->ends = ends;
+        self->document_capacity = capacity;
+    }
+    self->ends[++self->document_count] = self->written + self->chunk_count;
+    return LS_OK;
+}
+
+static ls_status add_token(ls_token_writer *writer, ls_split split, int32_t id)
+{
+    split_writer *self = &writer->splits[split];
+    if (self->chunk_count == CHUNK_TOKENS) LS_TRY(flush_chunk(writer, split));
+    self->chunk[self->chunk_count++] = id;
+    return LS_OK;
+}
+
+ls_status ls_token_writer_add(ls_token_writer *writer, ls_split split, const int32_t *ids, int64_t count)
+{
+    split_writer *self = &writer->splits[split];
+    LS_ASSERT(count >= 1 && writer->file >= 0);
+    const int32_t end_of_text = writer->end_of_text;
+    for (int64_t i = 0; i < count; i++) {
+        LS_TRY(add_token(writer, split, ids[i]));
+        if (ids[i] == end_of_text) LS_TRY(end_document(self));
+    }
+    if (ids[count - 1] == end_of_text) return LS_OK;
+    if (end_of_text >= 0) LS_TRY(add_token(writer, split, end_of_text));
+    return end_document(self);
+}
+
+int64_t ls_token_writer_tokens(const ls_token_writer *writer, ls_split split)
+{
+    return writer->splits[split].written + writer->splits[split].chunk_count;
+}
+
+int64_t ls_token_writer_documents(const ls_token_writer *writer, ls_split split)
+{
+    return writer->splits[split].document_count;
+}
+
+ls_status ls_token_writer_commit(ls_token_writer *writer, const char *sources)
+{
+    for (int split = 0; split < 2; split++) {
+        const split_writer *self = &writer->splits[split];
+        if (self->dataset < 0 || self->chunk_count > 0) LS_TRY(flush_chunk(writer, (ls_split)split));
+        char *name = ls_text_format("%s/documents", split_names[split]);
+        const ls_status status =
+            ls_hdf5_write_array(writer->file, name, H5T_NATIVE_INT64, self->document_count + 1, 0, self->ends);
+        free(name);
+        LS_TRY(status);
+    }
+    LS_TRY(ls_hdf5_write_text(writer->file, "sources", sources));
+    ls_status status = close_file(writer);
+    if (status == LS_OK) status = ls_file_commit(writer->partial, writer->path);
+    if (status != LS_OK) (void)unlink(writer->partial);
+    return status;
+}
