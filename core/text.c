@@ -169,8 +169,8 @@ size_t ls_text_distance(const char *a, const char *b)
 
 bool ls_text_nearer(size_t *best, const char *typed, const char *candidate)
 {
-    const size_t distance = ls_text_distance(typed, candidate);
-    if (distance >= *best || distance > 1 + strlen(candidate) / 4 || distance >= strlen(candidate)) return false;
+    const size_t distance = ls_text_distance(typed, candidate), length = strlen(candidate);
+    if (distance >= *best || distance > (length < 6 ? 1 : length / 3) || distance >= length) return false;
     *best = distance;
     return true;
 }

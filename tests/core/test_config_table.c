@@ -318,7 +318,7 @@ static void lists_in_short(void **state)
     } slices[] = {
         {"0::4", "0::4", 0, -1, 4}, {"'::'", "0::1", 0, -1, 1}, {":8", "0:8:1", 0, 8, 1}, {"'3:'", "3::1", 3, -1, 1}};
     for (size_t i = 0; i < sizeof slices / sizeof slices[0]; i++) {
-        char text[100], line[100];
+        char text[200], line[100];
         (void)snprintf(text, sizeof text, "data: {name: x}\nexit:\n  layers: %s\n", slices[i].text);
         (void)snprintf(line, sizeof line, "  layers: %s\n", slices[i].written);
         for (int round = 0; round < 2; round++) {

@@ -76,9 +76,10 @@ static void on_a_terminal(void *context)
     ls_log_info("saved");
     ls_log_progress("step 3");
     ls_log_progress_end();
-    char text[512];
-    const ssize_t count = read(master, text, sizeof text);
-    if (count > 0) (void)fwrite(text, 1, (size_t)count, stdout);
+    (void)close(2);
+    (void)close(terminal);
+    char text[64];
+    for (ssize_t count; (count = read(master, text, sizeof text)) > 0;) (void)fwrite(text, 1, (size_t)count, stdout);
 }
 
 static void on_a_terminal_progress_is_redrawn(void **state)
