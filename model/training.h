@@ -19,7 +19,8 @@ typedef struct ls_batch {
 
 typedef struct ls_training ls_training;
 
-/* `recompute`: keep only each block's input and run the block's forward again in backward. */
+/* `recompute`: keep only each block's input and run the block's forward again in backward. Who only wants losses should
+ * ask for it: it costs a forward pass nothing and saves most of the memory. */
 ls_status ls_training_create(ls_training **out, const ls_model *model, int64_t B, int64_t T, bool recompute);
 void ls_training_destroy(ls_training *training);
 size_t ls_training_bytes(const ls_training *training); /* size of the activation buffers */
@@ -28,7 +29,9 @@ size_t ls_training_bytes(const ls_training *training); /* size of the activation
  *   exit_loss[l] = sum over target tokens of the cross-entropy at exit l, in nats, for exits with plan weight > 0;
  *                  untouched elsewhere. [L], fp64.
  *   gradients   += d/dparameters of  sum_l weight[l] * exit_loss[l] / target_count;  NULL: losses only (forward).
- * gradients: fp32 [table.elements]. target_count: target tokens of the whole (global) batch, > 0. */
+ * gradients: fp32 [table.elements], from ls_exec_allocate. target_count: target tokens of the whole (global) batch, >
+ * 0. The batch's arrays are ordinary memory and are copied. A loss that is not finite is LS_NOT_FINITE naming its exit.
+ */
 ls_status ls_training_run(ls_training *training, double *exit_loss, float *gradients, const ls_batch *batch,
                           const ls_step_plan *plan, double target_count);
 
