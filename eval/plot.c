@@ -22,7 +22,6 @@ static void write_script(ls_text *script, const ls_plot *plot)
                  "set key outside right top\nset grid back lc rgb '#dddddd'\nset border 3 lc rgb '#888888'\n"
                  "set tics nomirror\nset colorsequence podo\n",
                  plot->name);
-    if (plot->log_y) ls_text_addf(script, "set logscale y\n");
     ls_text_addf(script, "set xlabel ");
     add_quoted(script, plot->x_label);
     ls_text_addf(script, "\nset ylabel ");

@@ -14,7 +14,6 @@ typedef struct ls_curve {
 typedef struct ls_plot {
     const char *name; /* unique in the page: letters only */
     const char *x_label, *y_label;
-    bool log_y;
     const ls_curve *curves; /* [count] */
     int count;
 } ls_plot;

@@ -128,17 +128,12 @@ static void plot_exits(ls_text *page, const char *name, const ls_series *exits, 
     free(curves);
 }
 
-static void plot_one(ls_text *page, const char *name, const ls_series *series, const char *label, bool log_y,
-                     const char *caption)
+static void plot_one(ls_text *page, const char *name, const ls_series *series, const char *label, const char *caption)
 {
     ls_curve curve = {.series = *series};
     (void)snprintf(curve.title, sizeof curve.title, "%s", label);
-    ls_plot plot = {.name = name,
-                    .x_label = "step",
-                    .y_label = label,
-                    .log_y = log_y,
-                    .curves = &curve,
-                    .count = series->count > 0 ? 1 : 0};
+    ls_plot plot = {
+        .name = name, .x_label = "step", .y_label = label, .curves = &curve, .count = series->count > 0 ? 1 : 0};
     add_plot(page, &plot, caption);
 }
 
@@ -153,10 +148,10 @@ static void add_curves(ls_text *page, ls_run_metrics *metrics)
                "Held-out loss after so many layers, through the model's own norm and head.");
     plot_exits(page, "training", metrics->training, metrics->layers, false,
                "Training loss of the exits, averaged over neighbouring steps. An exit that rotates has fewer points.");
-    plot_one(page, "objective", &metrics->objective, "weighted loss", false,
+    plot_one(page, "objective", &metrics->objective, "weighted loss",
              "What training minimises: the exits' losses with the step's weights.");
-    plot_one(page, "rate", &metrics->learning_rate, "learning rate", false, "Learning rate.");
-    plot_one(page, "norm", &metrics->gradient_norm, "gradient norm", false, "Gradient norm before clipping.");
+    plot_one(page, "rate", &metrics->learning_rate, "learning rate", "Learning rate.");
+    plot_one(page, "norm", &metrics->gradient_norm, "gradient norm", "Gradient norm before clipping.");
 }
 
 /* ---- tables ---- */

@@ -11,8 +11,8 @@ typedef struct ls_sweep_setting {
     int draft_tokens;
     /* Measured, over all prompts: */
     int64_t tokens, drafted, accepted, rounds;
-    double seconds;                   /* of decoding, prefill apart */
-    double autoregressive_seconds;    /* of the paired autoregressive runs, the same tokens */
+    double seconds;                   /* of decoding, prefill apart; a prompt counts with its fastest repeat */
+    double autoregressive_seconds;    /* of the paired autoregressive runs, the same tokens, likewise */
     double speedup_low, speedup_high; /* of single prompts */
     bool identical;                   /* every text was the autoregressive one */
 } ls_sweep_setting;
@@ -22,16 +22,17 @@ typedef struct ls_sweep {
     const char *device, *precision;
     int threads;
     int64_t prompts, prompt_tokens, max_new_tokens;
+    int64_t repeats;
     int32_t end_of_text;
     ls_sweep_setting *settings; /* [count] */
     int count;
     int64_t autoregressive_tokens;
-    double autoregressive_seconds; /* of all autoregressive runs */
+    double autoregressive_seconds; /* of all prompts and settings */
 } ls_sweep;
 
 /* Fills the measured fields. Each prompt is decoded greedily by each setting right after or before an autoregressive
- * run of the same prompt (in turns), on the same decoder, so both see the same machine. prompts: [prompts,
- * prompt_tokens]. A signal is LS_INTERRUPTED. */
+ * run of the same prompt (in turns), `repeats` times, on the same decoder: both see the same machine, and the fastest
+ * of each is kept. prompts: [prompts, prompt_tokens]. A signal is LS_INTERRUPTED. */
 ls_status ls_sweep_run(ls_sweep *sweep, ls_decoder *decoder, const int32_t *prompts);
 
 double ls_sweep_speedup(const ls_sweep_setting *setting); /* time of all paired runs over time of its own; 0: unknown */

@@ -20,7 +20,8 @@ typedef struct sweep_options {
     const char *data, *out;
     int64_t exit_layers[MOST_VALUES], draft_tokens[MOST_VALUES];
     int exit_count, draft_count;
-    int64_t prompts, prompt_tokens, max_new_tokens; /* 0: as the context allows */
+    int64_t prompts, repeats;
+    int64_t prompt_tokens, max_new_tokens; /* 0: as the context allows */
     bool json;
 } sweep_options;
 
@@ -29,6 +30,7 @@ enum {
     KEY_EXIT_LAYERS,
     KEY_DRAFT_TOKENS,
     KEY_PROMPTS,
+    KEY_REPEATS,
     KEY_PROMPT_TOKENS,
     KEY_MAX_NEW_TOKENS,
     KEY_OUT,
@@ -40,6 +42,7 @@ static const struct argp_option option_list[] = {
     {"exit-layers", KEY_EXIT_LAYERS, "E,...", 0, "Exit layers (default: a sixth, quarter, third and half of all)", 1},
     {"draft-tokens", KEY_DRAFT_TOKENS, "D,...", 0, "Draft lengths (default 2,4,8)", 1},
     {"prompts", KEY_PROMPTS, "N", 0, "Number of prompts (default 8)", 1},
+    {"repeats", KEY_REPEATS, "R", 0, "Time each prompt R times and keep the fastest (default 2)", 1},
     {"prompt-tokens", KEY_PROMPT_TOKENS, "P", 0, "Tokens a prompt (default 64, or a quarter of a shorter context)", 1},
     {"max-new-tokens", KEY_MAX_NEW_TOKENS, "M", 0, "Tokens to generate (default 128, or what the context leaves)", 1},
     {"out", KEY_OUT, "FILE", 0, "Also write the JSON document here; RUN_DIR/sweep.json goes into the report", 2},
@@ -68,6 +71,9 @@ static error_t parse_option(int key, char *argument, struct argp_state *state)
         break;
     case KEY_PROMPTS:
         status = ls_command_int(&options->prompts, "--prompts", argument, 1, 1000000);
+        break;
+    case KEY_REPEATS:
+        status = ls_command_int(&options->repeats, "--repeats", argument, 1, 1000000);
         break;
     case KEY_PROMPT_TOKENS:
         status = ls_command_int(&options->prompt_tokens, "--prompt-tokens", argument, 1, INT_MAX);
@@ -198,6 +204,7 @@ static ls_status sweep_model(const ls_session *session, const ls_token_file *fil
                       .precision = ls_dtype_name(model->dtype),
                       .threads = session->exec.threads,
                       .prompts = options->prompts,
+                      .repeats = options->repeats,
                       .prompt_tokens = options->prompt_tokens,
                       .max_new_tokens = options->max_new_tokens,
                       .end_of_text = ls_tokenizer_end_of_text(session->tokenizer),
@@ -224,7 +231,7 @@ ls_status ls_sweep_command(int argc, char **argv)
         NULL,
         NULL};
     sweep_options options = {
-        .session = ls_session_defaults(), .draft_tokens = {2, 4, 8}, .draft_count = 3, .prompts = 8};
+        .session = ls_session_defaults(), .draft_tokens = {2, 4, 8}, .draft_count = 3, .prompts = 8, .repeats = 2};
     LS_TRY(ls_command_parse(&argp, argc, argv, &options));
 
     ls_session session;
