@@ -10,8 +10,6 @@
 
 #include <omp.h>
 
-#define LARGEST_HEAD 256
-
 static const unsigned char *element(const void *base, int64_t index, ls_dtype dtype)
 {
     return (const unsigned char *)base + (size_t)index * ls_dtype_size(dtype);
@@ -51,7 +49,7 @@ static inline __attribute__((always_inline)) void forward_task(ls_dtype dtype, v
     const int64_t keys_size = units_of(dtype, s->D) * s->padded, values_size = units_of(dtype, s->padded) * s->wide;
     const uint32_t *mine = packed + (j * s->G + g) * (keys_size + values_size);
     const int32_t *first = first_keys(s, j);
-    const packed_keys kv = {mine, mine + keys_size, s->padded, s->wide, s->D};
+    const packed_keys kv = {mine, mine + keys_size, s->padded, s->D};
     const query_block q = {element(qkv, (j * s->T + t0) * s->stride + h * s->D, dtype),
                            s->stride,
                            s->T - t0 < TILE ? s->T - t0 : TILE,
@@ -88,7 +86,7 @@ static inline __attribute__((always_inline)) void forward(ls_dtype dtype, ls_exe
 static sizes sizes_of(ls_dtype dtype, float scale, const int32_t *first_key, const int32_t *sample, int64_t n,
                       int64_t T, int64_t H, int64_t G, int64_t D)
 {
-    return (sizes){dtype,           n,     T,         H,     G, D, round_up_to(T, TILE), round_up_to(D, VL),
+    return (sizes){dtype,           n,     T,         H,     G, D, round_up_to(T, TILE), round_up_to(D, 16),
                    (H + 2 * G) * D, scale, first_key, sample};
 }
 

@@ -96,6 +96,21 @@ static inline vf vf_min(vf a, vf b)
 #endif
 }
 
+/* Is a > b in any lane? */
+static inline int vf_any_above(vf a, vf b)
+{
+#if defined(__AVX512F__)
+    return _mm512_cmp_ps_mask((__m512)a, (__m512)b, _CMP_GT_OQ) != 0;
+#elif defined(__AVX2__)
+    return _mm256_movemask_ps((__m256)(a > b)) != 0;
+#else
+    const vi above = a > b;
+    int any = 0;
+    for (int i = 0; i < VL; i++) any |= above[i];
+    return any;
+#endif
+}
+
 /* Mask of the first `count` lanes. */
 static inline vi vf_first(int count) { return vi_lanes() < count; }
 
@@ -120,13 +135,44 @@ static inline vf vf_fma(vf a, vf b, vf c)
 #endif
 }
 
-static inline vf vh_expand(vh half) { return (vf)(__builtin_convertvector(half, vu) << 16); }
+/* The intrinsics: GCC 12 converts element types in halves, with a shuffle for each. */
+static inline vf vh_expand(vh half)
+{
+#if defined(__AVX512F__)
+    return (vf)_mm512_slli_epi32(_mm512_cvtepu16_epi32((__m256i)half), 16);
+#elif defined(__AVX2__)
+    return (vf)_mm256_slli_epi32(_mm256_cvtepu16_epi32((__m128i)half), 16);
+#else
+    return (vf)(__builtin_convertvector(half, vu) << 16);
+#endif
+}
+
+/* The low halves of the lanes. */
+static inline vh vu_narrow(vu v)
+{
+#if defined(__AVX512F__)
+    return (vh)_mm512_cvtepi32_epi16((__m512i)v);
+#elif defined(__AVX2__)
+    const __m256i packed = _mm256_packus_epi32((__m256i)(v & 0xffffu), (__m256i)(v & 0xffffu));
+    return (vh)_mm256_castsi256_si128(_mm256_permute4x64_epi64(packed, 0x08));
+#else
+    return __builtin_convertvector(v, vh);
+#endif
+}
 
 static inline vf vf_load_bf16(const uint16_t *p)
 {
     vh half;
     memcpy(&half, p, sizeof half);
     return vh_expand(half);
+}
+
+/* The rounded upper half of each lane, in its lower half. */
+static inline vu bf16_bits(vf v)
+{
+    const vu bits = (vu)v;
+    const vu rounded = (bits + 0x7fffu + (bits >> 16 & 1u)) >> 16;
+    return (vu)vf_select(v == v, (vf)rounded, (vf)(bits >> 16 | 0x40u)); /* quiet NaN */
 }
 
 /* Round to nearest even; NaN stays NaN. */
@@ -138,11 +184,7 @@ static inline vh vf_to_bf16(vf v)
     memcpy(&half, &packed, sizeof half);
     return half;
 #else
-    const vu bits = (vu)v;
-    const vu rounded = (bits + 0x7fffu + (bits >> 16 & 1u)) >> 16;
-    const vu quiet = bits >> 16 | 0x40u;
-    const vu is_nan = (vu)(v != v);
-    return __builtin_convertvector((rounded & ~is_nan) | (quiet & is_nan), vh);
+    return vu_narrow(bf16_bits(v));
 #endif
 }
 
@@ -150,6 +192,29 @@ static inline void vf_store_bf16(uint16_t *p, vf v)
 {
     const vh half = vf_to_bf16(v);
     memcpy(p, &half, sizeof half);
+}
+
+/* 2 VL bf16 as the even-numbered elements and the odd ones: the halves of a lane, cheaper than two runs of VL. */
+static inline void vf_load_pairs(vf *even, vf *odd, const uint16_t *p)
+{
+    const vu both = vu_load(p);
+    *even = (vf)(both << 16);
+    *odd = (vf)(both & 0xffff0000u);
+}
+
+static inline void vf_store_pairs(uint16_t *p, vf even, vf odd)
+{
+#if defined(__AVX512BF16__)
+    static const uint16_t order[32] = {0, 16, 1, 17, 2,  18, 3,  19, 4,  20, 5,  21, 6,  22, 7,  23,
+                                       8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31};
+    const __m512bh halves = _mm512_cvtne2ps_pbh((__m512)odd, (__m512)even);
+    __m512i both;
+    memcpy(&both, &halves, sizeof both);
+    both = _mm512_permutexvar_epi16(_mm512_loadu_si512(order), both);
+#else
+    const vu both = bf16_bits(even) | bf16_bits(odd) << 16;
+#endif
+    memcpy(p, &both, sizeof both);
 }
 
 /* Loads and stores of the first `count` < VL lanes; the others read as zero. */
@@ -186,6 +251,42 @@ static inline vf vf_dot_bf16(vf sum, vu a, vu b)
 #endif
 }
 
+/* rows[i][j] <-> rows[j][i] */
+static inline void vu_transpose(vu rows[VL])
+{
+#if defined(__AVX512F__)
+    __m512i a[16], b[16];
+    for (int i = 0; i < 8; i++) {
+        a[2 * i] = _mm512_unpacklo_epi32((__m512i)rows[2 * i], (__m512i)rows[2 * i + 1]);
+        a[2 * i + 1] = _mm512_unpackhi_epi32((__m512i)rows[2 * i], (__m512i)rows[2 * i + 1]);
+    }
+    for (int i = 0; i < 4; i++) {
+        b[4 * i] = _mm512_unpacklo_epi64(a[4 * i], a[4 * i + 2]);
+        b[4 * i + 1] = _mm512_unpackhi_epi64(a[4 * i], a[4 * i + 2]);
+        b[4 * i + 2] = _mm512_unpacklo_epi64(a[4 * i + 1], a[4 * i + 3]);
+        b[4 * i + 3] = _mm512_unpackhi_epi64(a[4 * i + 1], a[4 * i + 3]);
+    }
+    /* b[4g+c] holds column c (mod 4) of rows 4g..4g+3, one 128-bit part for each of columns c, c+4, c+8, c+12 */
+    for (int c = 0; c < 4; c++) {
+        const __m512i low01 = _mm512_shuffle_i32x4(b[c], b[4 + c], 0x88),
+                      high01 = _mm512_shuffle_i32x4(b[c], b[4 + c], 0xdd);
+        const __m512i low23 = _mm512_shuffle_i32x4(b[8 + c], b[12 + c], 0x88),
+                      high23 = _mm512_shuffle_i32x4(b[8 + c], b[12 + c], 0xdd);
+        rows[c] = (vu)_mm512_shuffle_i32x4(low01, low23, 0x88);
+        rows[4 + c] = (vu)_mm512_shuffle_i32x4(high01, high23, 0x88);
+        rows[8 + c] = (vu)_mm512_shuffle_i32x4(low01, low23, 0xdd);
+        rows[12 + c] = (vu)_mm512_shuffle_i32x4(high01, high23, 0xdd);
+    }
+#else
+    for (int i = 0; i < VL; i++)
+        for (int j = 0; j < i; j++) {
+            const uint32_t upper = rows[j][i];
+            rows[j][i] = rows[i][j];
+            rows[i][j] = upper;
+        }
+#endif
+}
+
 /* Sum of the lanes, always in the same tree order: halves are added until one lane is left. */
 static inline float vf_sum(vf v)
 {
@@ -217,44 +318,67 @@ static inline float vf_max_lane(vf v)
 #endif
 }
 
-/* e^x within 2 ulp; 0 below -87.33, infinity above 88.72, NaN stays NaN. */
 #if defined(__AVX512F__)
-static inline vf vf_exp(vf x)
+/* 2^(j/16), where j is the low four bits of each lane. */
+static inline vf vf_power16(vf lane)
 {
-    /* x = (n + j/16) ln 2 + r with |r| <= ln 2 / 32: a table of 2^(j/16) in a register and a cubic */
     const vf power = {1.0f,        1.04427378f, 1.09050773f, 1.13878863f, 1.18920712f, 1.24185781f,
                       1.29683955f, 1.35425555f, 1.41421356f, 1.47682615f, 1.54221083f, 1.61049033f,
                       1.68179283f, 1.75625216f, 1.83400809f, 1.91520656f};
-    const vf magic = vf_set(786432.0f);          /* 1.5 * 2^19: adding it rounds to 1/16 */
-    const vf clamped = vf_min(vf_set(89.0f), x); /* x where it is NaN */
-    const vf shifted = vf_fma(clamped, vf_set(1.44269504f), magic);
-    const vf n = shifted - magic;
-    const vf r = vf_fma(n, vf_set(2.12194440e-4f), vf_fma(n, vf_set(-0.693359375f), clamped));
-    const vf q = vf_fma(vf_fma(r, vf_set(1.0f / 6), vf_set(0.5f)), r, vf_set(1.0f)) * r; /* e^r - 1 */
-    const vf part = (vf)_mm512_permutexvar_ps((__m512i)shifted, (__m512)power);
-    const __mmask16 not_below = _mm512_cmp_ps_mask((__m512)x, _mm512_set1_ps(-87.33654f), _CMP_NLT_UQ);
-    return (vf)_mm512_maskz_scalef_ps(not_below, (__m512)vf_fma(part, q, part), (__m512)n);
+    return (vf)_mm512_permutexvar_ps((__m512i)lane, (__m512)power);
 }
+#define EXP_MAGIC 786432.0f /* 1.5 * 2^19: adding it rounds to sixteenths, their number in the low bits */
 #else
+#define EXP_MAGIC 12582912.0f /* 1.5 * 2^23: adding it rounds to an integer */
+#endif
+
+/* e^x within 2 ulp; 0 below -87.33, infinity above 88.72, NaN stays NaN. x = n ln 2 + r, where n counts in sixteenths
+ * on AVX-512 (a table in a register and a cubic in r), else in ones (Cephes' polynomial). */
 static inline vf vf_exp(vf x)
 {
-    const vf magic = vf_set(12582912.0f); /* 1.5 * 2^23: adding it rounds to an integer */
-    const vf clamped = vf_min(vf_set(89.0f), vf_max(vf_set(-88.0f), x));
-    const vf shifted = vf_fma(clamped, vf_set(1.44269504f), magic);
-    const vf n = shifted - magic;
+    const vf clamped = vf_max(vf_set(-88.0f), vf_min(vf_set(89.0f), x)); /* x where it is NaN */
+    const vf shifted = vf_fma(clamped, vf_set(1.44269504f), vf_set(EXP_MAGIC));
+    const vf n = shifted - EXP_MAGIC;
     const vf r = vf_fma(n, vf_set(2.12194440e-4f), vf_fma(n, vf_set(-0.693359375f), clamped));
-    vf p = vf_set(1.98756915e-4f); /* Cephes expf */
-    p = vf_fma(p, r, vf_set(1.39819995e-3f));
+#if defined(__AVX512F__)
+    const vf q = vf_fma(vf_fma(r, vf_set(1.0f / 6), vf_set(0.5f)), r, vf_set(1.0f)) * r; /* e^r - 1 */
+    const vf part = vf_power16(shifted);
+    const __mmask16 not_below = _mm512_cmp_ps_mask((__m512)x, _mm512_set1_ps(-87.33654f), _CMP_NLT_UQ);
+    return (vf)_mm512_maskz_scalef_ps(not_below, (__m512)vf_fma(part, q, part), (__m512)n);
+#else
+    vf p = vf_fma(vf_set(1.98756915e-4f), r, vf_set(1.39819995e-3f));
     p = vf_fma(p, r, vf_set(8.33345205e-3f));
     p = vf_fma(p, r, vf_set(4.16657959e-2f));
     p = vf_fma(p, r, vf_set(1.66666657e-1f));
     p = vf_fma(p, r, vf_set(0.5f));
     p = vf_fma(p, r * r, r + 1.0f);
     /* n goes straight to the exponent; what would leave the field is replaced */
-    const vf scaled = (vf)((vi)p + (((vi)shifted - (vi)magic) << 23));
+    const vf scaled = (vf)((vi)p + (((vi)shifted - (vi)vf_set(EXP_MAGIC)) << 23));
     const vf not_below = vf_select(x < -87.33654f, vf_set(0.0f), scaled);
     return vf_select(x <= 88.72283f, not_below, x * INFINITY); /* NaN, too */
-}
 #endif
+}
+
+/* e^x within 2^-17 for x <= 88, for what ends up in bf16: a third fewer steps. Below -87 small or 0, and 0 for
+ * -infinity; NaN stays NaN. */
+static inline vf vf_exp_rough(vf x)
+{
+    const vf clamped = vf_max(vf_set(-200.0f), x); /* x where it is NaN */
+    const vf shifted = vf_fma(clamped, vf_set(1.44269504f), vf_set(EXP_MAGIC));
+    const vf n = shifted - EXP_MAGIC;
+#if defined(__AVX512F__)
+    const vf r = vf_fma(clamped, vf_set(1.44269504f), -n);
+    const vf q = vf_fma(r, vf_set(0.24022651f), vf_set(0.69318788f)) * r; /* 2^r - 1 */
+    const vf part = vf_power16(shifted);
+    return (vf)_mm512_scalef_ps((__m512)vf_fma(part, q, part), (__m512)n);
+#else
+    const vf r = vf_fma(n, vf_set(-0.69314718f), clamped);
+    vf p = vf_fma(vf_set(4.12773688e-2f), r, vf_set(1.67536008e-1f));
+    p = vf_fma(p, r, vf_set(5.00051262e-1f));
+    p = vf_fma(p, r * r, r + 1.0f);
+    const vf power = (vf)(((vi)shifted - (vi)vf_set(EXP_MAGIC - 127.0f)) << 23);
+    return vf_select(x < -87.0f, vf_set(0.0f), p * power);
+#endif
+}
 
 #endif

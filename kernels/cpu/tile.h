@@ -65,7 +65,7 @@ static inline __attribute__((always_inline)) void tile_product(ls_dtype dtype, f
 
 /* ---- packing: x is [T, D] with `stride` elements between rows --------------------------------------------------- */
 
-/* out [units of D][padded] : unit u of row t at out[u*padded + t]; rows T..padded-1 are zero. */
+/* out [units of D][padded]: unit u of row t at out[u*padded + t]; rows T..padded-1 are zero. */
 static inline void pack_across(ls_dtype dtype, uint32_t *out, int64_t padded, const void *x, int64_t stride, int64_t T,
                                int64_t D)
 {
@@ -73,12 +73,35 @@ static inline void pack_across(ls_dtype dtype, uint32_t *out, int64_t padded, co
     const unsigned char *bytes = x;
     const size_t row_bytes = (size_t)stride * ls_dtype_size(dtype);
     for (int64_t t0 = 0; t0 < padded; t0 += VL)
-        for (int64_t u = 0; u < units; u++)
-            for (int64_t t = t0; t < t0 + VL; t++) {
-                uint32_t unit = 0;
-                if (t < T) memcpy(&unit, bytes + (size_t)t * row_bytes + (size_t)u * 4, 4);
-                out[u * padded + t] = unit;
+        for (int64_t u0 = 0; u0 < units; u0 += VL) {
+            const int count = units - u0 < VL ? (int)(units - u0) : VL;
+            vu square[VL];
+            for (int t = 0; t < VL; t++) {
+                square[t] = (vu){0};
+                if (t0 + t >= T) continue;
+                const unsigned char *from = bytes + (size_t)(t0 + t) * row_bytes + (size_t)u0 * 4;
+                if (count == VL)
+                    square[t] = vu_load(from);
+                else
+                    memcpy(&square[t], from, 4 * (size_t)count);
             }
+            vu_transpose(square);
+            for (int u = 0; u < count; u++) memcpy(out + (u0 + u) * padded + t0, &square[u], sizeof(vu));
+        }
+}
+
+/* Two rows of bf16 side by side: low halves from `even`, high halves from `odd` (NULL: zero). */
+static inline void interleave_rows(uint32_t *out, const uint16_t *even, const uint16_t *odd, int64_t D)
+{
+    int64_t d = 0;
+    for (; d + VL <= D; d += VL) {
+        vh low, high = {0};
+        memcpy(&low, even + d, sizeof low);
+        if (odd != NULL) memcpy(&high, odd + d, sizeof high);
+        const vu both = __builtin_convertvector(low, vu) | __builtin_convertvector(high, vu) << 16;
+        memcpy(out + d, &both, sizeof both);
+    }
+    for (; d < D; d++) out[d] = even[d] | (odd == NULL ? 0u : (uint32_t)odd[d] << 16);
 }
 
 /* out [units of padded rows][wide]: units run down the rows of x (bf16: rows 2u and 2u+1 side by side); columns
@@ -86,17 +109,16 @@ static inline void pack_across(ls_dtype dtype, uint32_t *out, int64_t padded, co
 static inline void pack_down(ls_dtype dtype, uint32_t *out, int64_t wide, const void *x, int64_t stride, int64_t T,
                              int64_t padded, int64_t D)
 {
-    memset(out, 0, (size_t)units_of(dtype, padded) * (size_t)wide * 4);
-    if (dtype == LS_F32) {
-        const float *from = x;
-        for (int64_t t = 0; t < T; t++) memcpy(out + t * wide, from + t * stride, (size_t)D * 4);
-        return;
-    }
-    const uint16_t *from = x;
-    for (int64_t t = 0; t < T; t++) {
-        uint32_t *to = out + t / 2 * wide;
-        const int shift = t % 2 == 0 ? 0 : 16;
-        for (int64_t d = 0; d < D; d++) to[d] |= (uint32_t)from[t * stride + d] << shift;
+    const int64_t height = dtype == LS_F32 ? 1 : 2, units = padded / height;
+    for (int64_t u = 0; u < units; u++) {
+        uint32_t *to = out + u * wide;
+        const int64_t t = u * height, filled = t < T ? D : 0;
+        if (t < T && dtype == LS_F32) memcpy(to, (const float *)x + t * stride, (size_t)D * 4);
+        if (t < T && dtype == LS_BF16) {
+            const uint16_t *even = (const uint16_t *)x + t * stride;
+            interleave_rows(to, even, t + 1 < T ? even + stride : NULL, D);
+        }
+        memset(to + filled, 0, sizeof(uint32_t) * (size_t)(wide - filled));
     }
 }
 
