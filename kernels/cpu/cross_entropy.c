@@ -1,50 +1,55 @@
 /* Softmax cross-entropy: one pass over a row finds maximum and sum together, a second one writes the gradient.
  *
- * Each lane keeps its own running maximum and the sum of exponentials relative to it, rescaled once every eight vectors
- * (an eighth of an exponential a vector, cheaper than a pass for the maximum); lanes are joined in double. A NaN or
- * an infinity among the logits makes loss and gradient NaN: the sum carries it. */
+ * The sum of exponentials is relative to the largest logit so far and rescaled when a larger one comes, which is soon
+ * rare; lanes are joined in double. A NaN or an infinity among the logits makes loss and gradient NaN: the sum carries
+ * it. With bf16 logits the exponentials are good to 2^-17, an error that their own rounding hides. */
 #include "kernels/cpu/elementwise.h"
 #include "kernels/cpu/variant.h"
 
 #include <float.h>
 
-#define GROUP 8 /* vectors between two rescalings */
+#define GROUP 4 /* duos between two looks at the maximum */
 
 typedef struct running {
-    vf most; /* starts at a finite number, so that a logit of -infinity adds 0 rather than NaN */
+    float most; /* starts at a finite number, so that a logit of -infinity adds 0 rather than NaN */
     vf sum;
 } running;
 
-LS_INLINE void add_group(running *run, const vf *x, int vectors)
+LS_INLINE vf exp_of(vf x, ls_dtype dtype) { return dtype == LS_BF16 ? vf_exp_rough(x) : vf_exp(x); }
+
+LS_INLINE void add_group(running *run, const duo *x, int duos, ls_dtype dtype)
 {
-    vf most = run->most;
-    for (int k = 0; k < vectors; k++) most = vf_max(most, x[k]);
-    vf sum = run->sum * vf_exp(run->most - most);
-    for (int k = 0; k < vectors; k++) sum += vf_exp(x[k] - most);
-    run->most = most;
-    run->sum = sum;
+    vf top = vf_max(x[0].a, x[0].b);
+    for (int k = 1; k < duos; k++) top = vf_max(top, vf_max(x[k].a, x[k].b));
+    if (vf_any_above(top, vf_set(run->most))) {
+        const float most = vf_max_lane(vf_max(top, vf_set(run->most)));
+        run->sum *= vf_exp(vf_set(run->most - most));
+        run->most = most;
+    }
+    for (int k = 0; k < duos; k++) run->sum += exp_of(x[k].a - run->most, dtype) + exp_of(x[k].b - run->most, dtype);
 }
 
 LS_INLINE running scan_row(const void *logits, int64_t V, ls_dtype dtype)
 {
-    running run = {vf_set(-FLT_MAX), {0}};
-    vf x[GROUP];
+    running run = {-FLT_MAX, {0}};
+    duo x[GROUP];
     int64_t i = 0;
-    for (; i + GROUP * VL <= V; i += GROUP * VL) {
-        for (int k = 0; k < GROUP; k++) x[k] = vf_get(logits, i + k * VL, VL, dtype);
-        add_group(&run, x, GROUP);
+    for (; i + GROUP * 2 * VL <= V; i += GROUP * 2 * VL) {
+        for (int k = 0; k < GROUP; k++) x[k] = duo_get(logits, i + k * 2 * VL, 2 * VL, 0.0f, dtype);
+        add_group(&run, x, GROUP, dtype);
     }
-    for (; i < V; i += VL) {
-        const int lanes = vector_lanes(V - i);
-        x[0] = vf_select(vf_first(lanes), vf_get(logits, i, lanes, dtype), vf_set(-INFINITY));
-        add_group(&run, x, 1);
+    for (; i < V; i += 2 * VL) {
+        x[0] = duo_get(logits, i, V - i < 2 * VL ? (int)(V - i) : 2 * VL, -INFINITY, dtype);
+        add_group(&run, x, 1, dtype);
     }
     return run;
 }
 
-LS_INLINE void gradient_vector(void *logits, vf most, vf scale, ls_dtype dtype, int64_t i, int lanes)
+LS_INLINE void gradient_duo(void *logits, vf most, vf scale, ls_dtype dtype, int64_t i, int count)
 {
-    vf_put(logits, i, lanes, vf_exp(vf_get(logits, i, lanes, dtype) - most) * scale, dtype);
+    const duo x = duo_get(logits, i, count, 0.0f, dtype);
+    const duo d = {exp_of(x.a - most, dtype) * scale, exp_of(x.b - most, dtype) * scale};
+    duo_put(logits, i, count, d, dtype);
 }
 
 LS_INLINE void loss_row(float *loss, void *logits, int32_t target, float gradient_scale, int64_t V, ls_dtype dtype)
@@ -55,14 +60,12 @@ LS_INLINE void loss_row(float *loss, void *logits, int32_t target, float gradien
         return;
     }
     const running run = scan_row(logits, V, dtype);
-    const float most = vf_max_lane(run.most);
-    const vf share = run.sum * vf_exp(run.most - most);
     double sum = 0.0;
-    for (int lane = 0; lane < VL; lane++) sum += (double)share[lane];
-    const double right = (double)vf_get(logits, target, 1, dtype)[0] - (double)most;
+    for (int lane = 0; lane < VL; lane++) sum += (double)run.sum[lane];
+    const double right = (double)vf_get(logits, target, 1, dtype)[0] - (double)run.most;
     *loss = (float)(log(sum) - right);
     if (gradient_scale == 0.0f) return;
-    LS_EACH_VECTOR(0, V, gradient_vector, logits, vf_set(most), vf_set((float)((double)gradient_scale / sum)), dtype);
+    LS_EACH_DUO(0, V, gradient_duo, logits, vf_set(run.most), vf_set((float)((double)gradient_scale / sum)), dtype);
     const double slope = (double)gradient_scale * (exp(right) / sum - 1.0);
     vf_put(logits, target, 1, vf_set((float)slope), dtype);
 }

@@ -68,6 +68,67 @@ LS_INLINE void vf_put(void *p, int64_t i, int lanes, vf v, ls_dtype dtype)
         vf_store_part(whole, v, lanes);
 }
 
+/* Two vectors: 2 VL elements of a block, in an order of their own (vf_load_pairs) that element by element work does not
+ * see. A shorter last piece has `count` < 2 VL; what it lacks reads as `fill`. */
+typedef struct duo {
+    vf a, b;
+} duo;
+
+LS_INLINE duo duo_get(const void *p, int64_t i, int count, float fill, ls_dtype dtype)
+{
+    duo x;
+    if (dtype == LS_BF16) {
+        const uint16_t *from = (const uint16_t *)p + i;
+        uint16_t some[2 * VL];
+        if (count < 2 * VL) {
+            for (int k = 0; k < 2 * VL; k++) some[k] = k < count ? from[k] : ls_float_to_bf16(fill);
+            from = some;
+        }
+        vf_load_pairs(&x.a, &x.b, from);
+    } else {
+        const float *from = (const float *)p + i;
+        float some[2 * VL];
+        if (count < 2 * VL) {
+            for (int k = 0; k < 2 * VL; k++) some[k] = k < count ? from[k] : fill;
+            from = some;
+        }
+        x.a = vf_load(from);
+        x.b = vf_load(from + VL);
+    }
+    return x;
+}
+
+LS_INLINE void duo_put(void *p, int64_t i, int count, duo x, ls_dtype dtype)
+{
+    if (dtype == LS_BF16) {
+        uint16_t *to = (uint16_t *)p + i, some[2 * VL];
+        vf_store_pairs(count < 2 * VL ? some : to, x.a, x.b);
+        if (count < 2 * VL) memcpy(to, some, sizeof *some * (size_t)count);
+    } else {
+        float *to = (float *)p + i, some[2 * VL];
+        float *full = count < 2 * VL ? some : to;
+        vf_store(full, x.a);
+        vf_store(full + VL, x.b);
+        if (count < 2 * VL) memcpy(to, some, sizeof *some * (size_t)count);
+    }
+}
+
+/* Asks for what is read 1 KiB later. For kernels that compute much and read rows in several pieces, where the
+ * processor's own looking ahead falls short (swiglu_forward: 1.75 to 1.2 ms for 38 MB). */
+LS_INLINE void duo_prefetch(const void *p, int64_t i, ls_dtype dtype)
+{
+    const char *ahead = (const char *)element(p, i, dtype) + 1024;
+    for (size_t at = 0; at < 2 * VL * ls_dtype_size(dtype); at += 64) __builtin_prefetch(ahead + at);
+}
+
+/* As LS_EACH_VECTOR, in steps of a duo: calls body(..., i, count). */
+#define LS_EACH_DUO(begin, end, body, ...)                                                                             \
+    do {                                                                                                               \
+        int64_t ls_i = (begin);                                                                                        \
+        for (; ls_i + 2 * VL <= (end); ls_i += 2 * VL) body(__VA_ARGS__, ls_i, 2 * VL);                                \
+        if (ls_i < (end)) body(__VA_ARGS__, ls_i, (int)((end)-ls_i));                                                  \
+    } while (0)
+
 /* Threads for work that touches `bytes`. All of the exec's or one: OpenMP ends the threads that a smaller team leaves
  * over. A fork costs about what 64 KiB cost at cache speed. */
 static inline int threads_for(const ls_exec *exec, int64_t bytes) { return bytes < 65536 ? 1 : exec->threads; }

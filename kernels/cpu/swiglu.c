@@ -2,17 +2,26 @@
 #include "kernels/cpu/elementwise.h"
 #include "kernels/cpu/variant.h"
 
-LS_INLINE vf sigmoid(vf x) { return 1.0f / (1.0f + vf_exp(-x)); }
-
-LS_INLINE void forward_vector(void *out, const void *gate, const void *up, ls_dtype dtype, int64_t i, int lanes)
+/* e^-x; clamped where 1 + e^-x has long become e^-x, which vf_exp_rough asks for. */
+LS_INLINE vf exp_minus(vf x, ls_dtype dtype)
 {
-    const vf g = vf_get(gate, i, lanes, dtype);
-    vf_put(out, i, lanes, g * sigmoid(g) * vf_get(up, i, lanes, dtype), dtype);
+    return dtype == LS_BF16 ? vf_exp_rough(vf_min(vf_set(88.0f), -x)) : vf_exp(-x);
+}
+
+LS_INLINE vf forward_vector(vf gate, vf up, ls_dtype dtype) { return gate * up / (1.0f + exp_minus(gate, dtype)); }
+
+LS_INLINE void forward_duo(void *out, const void *gate, const void *up, ls_dtype dtype, int64_t i, int count)
+{
+    duo_prefetch(gate, i, dtype);
+    duo_prefetch(up, i, dtype);
+    const duo g = duo_get(gate, i, count, 0.0f, dtype), u = duo_get(up, i, count, 0.0f, dtype);
+    const duo y = {forward_vector(g.a, u.a, dtype), forward_vector(g.b, u.b, dtype)};
+    duo_put(out, i, count, y, dtype);
 }
 
 LS_INLINE void forward_row(void *out, const void *gate_up, int64_t F, ls_dtype dtype)
 {
-    LS_EACH_VECTOR(0, F, forward_vector, out, gate_up, element(gate_up, F, dtype), dtype);
+    LS_EACH_DUO(0, F, forward_duo, out, gate_up, element(gate_up, F, dtype), dtype);
 }
 
 void LS_CPU_NAME(swiglu_forward)(ls_exec *exec, void *out, const void *gate_up, ls_dtype dtype, int64_t R, int64_t F)
@@ -22,22 +31,36 @@ void LS_CPU_NAME(swiglu_forward)(ls_exec *exec, void *out, const void *gate_up, 
         LS_BY_DTYPE(dtype, forward_row, element_out(out, r * F, dtype), element(gate_up, 2 * r * F, dtype), F));
 }
 
-/* silu(g) = g s with s = sigmoid(g), so d silu / dg = s + g s (1 - s). Everything is read before anything is written:
- * out may be dout and dgate may be gate. */
-LS_INLINE void backward_vector(void *dgate, void *dup, void *out, const void *dout, const void *gate, const void *up,
-                               ls_dtype dtype, int64_t i, int lanes)
+typedef struct gradient {
+    vf dgate, dup, out;
+} gradient;
+
+/* silu(g) = g s with s = 1 / (1 + e^-g), so d silu / dg = s + g s (1 - s). */
+LS_INLINE gradient backward_vector(vf dout, vf gate, vf up, ls_dtype dtype)
 {
-    const vf g = vf_get(gate, i, lanes, dtype), u = vf_get(up, i, lanes, dtype), dy = vf_get(dout, i, lanes, dtype);
-    const vf s = sigmoid(g), silu = g * s;
-    vf_put(dgate, i, lanes, dy * u * vf_fma(silu, 1.0f - s, s), dtype);
-    vf_put(dup, i, lanes, dy * silu, dtype);
-    if (out != NULL) vf_put(out, i, lanes, silu * u, dtype);
+    const vf s = 1.0f / (1.0f + exp_minus(gate, dtype)), silu = gate * s;
+    return (gradient){dout * up * vf_fma(silu, 1.0f - s, s), dout * silu, silu * up};
+}
+
+/* Everything is read before anything is written: out may be dout and dgate may be gate. */
+LS_INLINE void backward_duo(void *dgate, void *dup, void *out, const void *dout, const void *gate, const void *up,
+                            ls_dtype dtype, int64_t i, int count)
+{
+    duo_prefetch(gate, i, dtype);
+    duo_prefetch(up, i, dtype);
+    duo_prefetch(dout, i, dtype);
+    const duo g = duo_get(gate, i, count, 0.0f, dtype), u = duo_get(up, i, count, 0.0f, dtype);
+    const duo dy = duo_get(dout, i, count, 0.0f, dtype);
+    const gradient a = backward_vector(dy.a, g.a, u.a, dtype), b = backward_vector(dy.b, g.b, u.b, dtype);
+    duo_put(dgate, i, count, (duo){a.dgate, b.dgate}, dtype);
+    duo_put(dup, i, count, (duo){a.dup, b.dup}, dtype);
+    if (out != NULL) duo_put(out, i, count, (duo){a.out, b.out}, dtype);
 }
 
 LS_INLINE void backward_row(void *dgate_up, void *out, const void *dout, const void *gate_up, int64_t F, ls_dtype dtype)
 {
-    LS_EACH_VECTOR(0, F, backward_vector, dgate_up, element_out(dgate_up, F, dtype), out, dout, gate_up,
-                   element(gate_up, F, dtype), dtype);
+    LS_EACH_DUO(0, F, backward_duo, dgate_up, element_out(dgate_up, F, dtype), out, dout, gate_up,
+                element(gate_up, F, dtype), dtype);
 }
 
 void LS_CPU_NAME(swiglu_backward)(ls_exec *exec, void *dgate_up, void *out, const void *dout, const void *gate_up,
