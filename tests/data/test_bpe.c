@@ -1,0 +1,152 @@
+/* The heap against the definition: join the best pair of all, again and again. Random merges over few letters, so that
+ * overlapping and repeated pairs abound. */
+#include "data_check.h"
+
+#include "core/random.h"
+#include "data/bpe.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { LETTERS = 3, MERGES = 40, LONGEST = 60 };
+
+typedef struct rule {
+    int32_t left, right, id;
+} rule;
+
+typedef struct machine {
+    ls_vocabulary vocabulary;
+    ls_bpe bpe;
+    rule rules[MERGES]; /* by rank */
+    int rule_count;
+} machine;
+
+static uint32_t draw(uint32_t trial, uint32_t i, uint32_t bound)
+{
+    return (uint32_t)ls_random_below(2, LS_STREAM_TEST, trial, i, 7, bound);
+}
+
+/* Merges two random tokens that exist into a new one, MERGES times. */
+static void make_machine(machine *m, uint32_t trial, bool whole_words)
+{
+    m->rule_count = 0;
+    CHECK_OK(ls_vocabulary_create(&m->vocabulary, 256 + MERGES, 1 << 16));
+    for (int byte = 0; byte < 256; byte++) {
+        const char character = (char)byte;
+        ls_vocabulary_set(&m->vocabulary, byte, &character, 1, true);
+    }
+    CHECK_OK(ls_bpe_create(&m->bpe, &m->vocabulary, MERGES, whole_words, "test"));
+    for (uint32_t i = 0; i < MERGES; i++) {
+        const uint32_t known = LETTERS + (uint32_t)m->rule_count;
+        const uint32_t a = draw(trial, 2 * i, known), b = draw(trial, 2 * i + 1, known);
+        const int32_t left = a < LETTERS ? 'a' + (int32_t)a : 256 + (int32_t)a - LETTERS;
+        const int32_t right = b < LETTERS ? 'a' + (int32_t)b : 256 + (int32_t)b - LETTERS;
+        const ls_piece x = m->vocabulary.pieces[left], y = m->vocabulary.pieces[right];
+        char bytes[64];
+        if (x.length + y.length > 12) continue;
+        memcpy(bytes, x.bytes, x.length);
+        memcpy(bytes + x.length, y.bytes, y.length);
+        if (ls_vocabulary_find(&m->vocabulary, bytes, x.length + y.length) >= 0) continue;
+        const int32_t id = 256 + m->rule_count;
+        ls_vocabulary_set(&m->vocabulary, id, bytes, x.length + y.length, true);
+        ls_bpe_add_merge(&m->bpe, left, right, m->rule_count, id);
+        m->rules[m->rule_count++] = (rule){left, right, id};
+    }
+}
+
+static void destroy_machine(machine *m)
+{
+    ls_bpe_destroy(&m->bpe);
+    ls_vocabulary_destroy(&m->vocabulary);
+}
+
+static int64_t encode_by_definition(const machine *m, const char *word, size_t length, int32_t *ids)
+{
+    int64_t count = (int64_t)length;
+    for (size_t i = 0; i < length; i++) ids[i] = (unsigned char)word[i];
+    for (int rank = 0; rank < m->rule_count;) {
+        int64_t at = 0;
+        while (at + 1 < count && (ids[at] != m->rules[rank].left || ids[at + 1] != m->rules[rank].right)) at++;
+        if (at + 1 >= count) {
+            rank++;
+            continue;
+        }
+        ids[at] = m->rules[rank].id;
+        memmove(ids + at + 1, ids + at + 2, (size_t)(count - at - 2) * sizeof *ids);
+        count--;
+        rank = 0; /* the new token may join by an earlier rule */
+    }
+    return count;
+}
+
+static void test_heap_equals_the_definition(void **state)
+{
+    (void)state;
+    ls_bpe_scratch *scratch;
+    for (uint32_t trial = 0; trial < 60; trial++) {
+        machine m;
+        make_machine(&m, trial, false);
+        CHECK_OK(ls_bpe_scratch_create(&scratch));
+        for (uint32_t word = 0; word < 200; word++) {
+            char text[LONGEST];
+            int32_t expected[LONGEST];
+            const size_t length = 1 + word % LONGEST;
+            for (uint32_t i = 0; i < length; i++) text[i] = (char)('a' + draw(trial, 1000 * word + i, LETTERS));
+            const int64_t count = encode_by_definition(&m, text, length, expected);
+            for (int again = 0; again < 2; again++) { /* the second time from the cache, where it fits */
+                ls_ids ids = {0};
+                CHECK_OK(ls_bpe_encode(&m.bpe, scratch, text, length, &ids));
+                assert_int_equal(ids.count, count);
+                assert_memory_equal(ids.values, expected, (size_t)count * sizeof *expected);
+                free(ids.values);
+            }
+        }
+        ls_bpe_scratch_destroy(scratch);
+        destroy_machine(&m);
+    }
+}
+
+static void test_whole_words(void **state)
+{
+    (void)state;
+    machine m;
+    ls_bpe_scratch *scratch;
+    CHECK_OK(ls_bpe_scratch_create(&scratch));
+    make_machine(&m, 0, true);
+    for (int i = 0; i < m.rule_count; i++) {
+        const ls_piece piece = m.vocabulary.pieces[m.rules[i].id];
+        ls_ids ids = {0};
+        CHECK_OK(ls_bpe_encode(&m.bpe, scratch, piece.bytes, piece.length, &ids));
+        assert_int_equal(ids.count, 1);
+        assert_int_equal(ids.values[0], m.rules[i].id);
+        free(ids.values);
+    }
+    ls_bpe_scratch_destroy(scratch);
+    destroy_machine(&m);
+}
+
+static void test_byte_alphabet(void **state)
+{
+    (void)state;
+    char bytes[16];
+    size_t count;
+    assert_true(ls_byte_alphabet_decode(bytes, &count, "\xC4\xA0x\xC4\x8A", 5)); /* U+0120 x U+010A */
+    assert_int_equal(count, 3);
+    assert_memory_equal(bytes, " x\n", 3);
+    assert_true(ls_byte_alphabet_decode(bytes, &count, "\xC4\xA1\xC5\x82\xC5\x83", 6)); /* U+0121 U+0142 U+0143 */
+    assert_memory_equal(bytes, "\x7F\xA0\xAD", 3);
+    assert_false(ls_byte_alphabet_decode(bytes, &count, " ", 1));
+    assert_false(ls_byte_alphabet_decode(bytes, &count, "\xC5\x84", 2)); /* U+0144 */
+    assert_false(ls_byte_alphabet_decode(bytes, &count, "\xC2\xAD", 2)); /* U+00AD */
+    assert_false(ls_byte_alphabet_decode(bytes, &count, "\xC4", 1));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_heap_equals_the_definition),
+        cmocka_unit_test(test_whole_words),
+        cmocka_unit_test(test_byte_alphabet),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
