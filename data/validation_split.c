@@ -60,7 +60,8 @@ size_t ls_validation_cut(const char *text, size_t length, double fraction)
     size_t cut = (size_t)((1 - fraction) * (double)length);
     if (cut > length) cut = length;
     const char *line_end = memrchr(text, '\n', cut);
-    if (line_end != NULL) return (size_t)(line_end - text) + 1;
+    const size_t line = line_end != NULL ? (size_t)(line_end - text) + 1 : 0;
+    if (line > 0 && cut - line <= length - cut) return line;
     while (cut > 0 && cut < length && ((unsigned char)text[cut] & 0xC0) == 0x80) cut--;
-    return cut;
+    return cut > 0 ? cut : length;
 }

@@ -12,8 +12,8 @@
  * above 0, at most 0.5, and two documents or more there is at least one on either side. One document: none. */
 ls_status ls_validation_choose(bool *held_out, const ls_corpus *corpus, double fraction, uint64_t seed);
 
-/* Where to cut a text of which about `fraction` is held out at its end: behind a line break if there is one before that
- * place, else between characters. 0 or length when it cannot be cut. */
+/* Where to cut a text of which about `fraction` is held out at its end: behind a line break, if that holds out no more
+ * than twice as much, else between characters. `length` when it is too short to cut. */
 size_t ls_validation_cut(const char *text, size_t length, double fraction);
 
 #endif
