@@ -1,5 +1,6 @@
 /* The table of cases. Sizes are 1, a prime, and those around the tiles that kernels use (16 floats a vector; blocks of
- * 32, 64, 256, 512), for each type; ops that take lists, masks, NULL or aliases meet them. */
+ * 32, 64, 256, 512), for each type; ops that take lists, masks, NULL or aliases meet them. Each op also has a case of
+ * more than 64 KB, which kernels cut among threads. */
 #include "kernels/case_ops.h"
 
 #include <stdlib.h>
@@ -101,17 +102,18 @@ static void matmul_rows_cases(ls_case_list *list)
 
 static void embedding_cases(ls_case_list *list)
 {
-    for (size_t i = 0; i < COUNT(WIDTHS); i++) {
-        const int64_t C = WIDTHS[i];
-        add_both(list, (ls_case){.op = LS_OP_embedding_forward, .R = 11, .V = 5, .C = C});
-        add(list, (ls_case){.op = LS_OP_embedding_backward, .R = 11, .V = 5, .C = C});
-    }
     static const int64_t rows[] = {0, 1, 64, 257};
-    for (size_t i = 0; i < COUNT(rows); i++) {
-        add_both(list, (ls_case){.op = LS_OP_embedding_forward, .R = rows[i], .V = 97, .C = 33});
-        add(list, (ls_case){.op = LS_OP_embedding_backward, .R = rows[i], .V = 97, .C = 33});
-        add(list, (ls_case){.op = LS_OP_embedding_backward, .R = rows[i], .V = 1, .C = 33});
+    static const int64_t tables[][2] = {{97, 33}, {1, 33}, {97, 577}};
+    for (size_t i = 0; i < COUNT(WIDTHS); i++) {
+        add_both(list, (ls_case){.op = LS_OP_embedding_forward, .R = 11, .V = 5, .C = WIDTHS[i]});
+        add(list, (ls_case){.op = LS_OP_embedding_backward, .R = 11, .V = 5, .C = WIDTHS[i]});
     }
+    for (size_t i = 0; i < COUNT(rows); i++)
+        for (size_t t = 0; t < COUNT(tables); t++) {
+            const int64_t V = tables[t][0], C = tables[t][1];
+            add_both(list, (ls_case){.op = LS_OP_embedding_forward, .R = rows[i], .V = V, .C = C});
+            add(list, (ls_case){.op = LS_OP_embedding_backward, .R = rows[i], .V = V, .C = C});
+        }
 }
 
 /* Ops on slabs [T,C] with lists: widths, then shapes of the batch, kept whole and thinned out. */
@@ -131,6 +133,7 @@ static void slab_cases(ls_case_list *list, ls_op op, unsigned options)
             what.B = what.n;
         add_both(list, what);
     }
+    add_both(list, (ls_case){.op = op, .B = 9, .n = 7, .T = 65, .C = 131, .options = options | LS_CASE_DROPPED});
 }
 
 static void rope_cases(ls_case_list *list)
@@ -161,6 +164,14 @@ static void rope_cases(ls_case_list *list)
     add_both(list,
              (ls_case){.op = LS_OP_rope, .B = 4, .n = 0, .T = 5, .H = 2, .G = 1, .D = 8, .options = LS_CASE_DROPPED});
     add_both(list, (ls_case){.op = LS_OP_rope, .B = 1, .n = 1, .T = 131, .H = 2, .G = 1, .D = 8});
+    add_both(list, (ls_case){.op = LS_OP_rope,
+                             .B = 5,
+                             .n = 3,
+                             .T = 131,
+                             .H = 9,
+                             .G = 3,
+                             .D = 34,
+                             .options = LS_CASE_DROPPED | LS_CASE_DOCUMENTS});
 }
 
 static void attention_cases(ls_case_list *list, ls_op op)
@@ -216,14 +227,10 @@ static void cache_cases(ls_case_list *list, ls_op op)
     for (size_t i = 0; i < COUNT(rows); i++)
         add_both(list, (ls_case){.op = op, .start = 29, .R = rows[i], .H = 6, .G = 2, .D = 16, .capacity = 101});
     for (size_t i = 0; i < COUNT(heads); i++) {
-        add_both(
-            list,
-            (ls_case){
-                .op = op, .start = 0, .R = 40, .H = heads[i][0], .G = heads[i][1], .D = heads[i][2], .capacity = 43});
-        add_both(
-            list,
-            (ls_case){
-                .op = op, .start = 67, .R = 3, .H = heads[i][0], .G = heads[i][1], .D = heads[i][2], .capacity = 71});
+        const int64_t H = heads[i][0], G = heads[i][1], D = heads[i][2];
+        add_both(list, (ls_case){.op = op, .start = 0, .R = 40, .H = H, .G = G, .D = D, .capacity = 43});
+        add_both(list, (ls_case){.op = op, .start = 67, .R = 3, .H = H, .G = G, .D = D, .capacity = 71});
+        add_both(list, (ls_case){.op = op, .start = 3, .R = 70, .H = H, .G = G, .D = D, .capacity = 74});
     }
 }
 
@@ -240,6 +247,8 @@ static void swiglu_cases(ls_case_list *list)
         add_both(list, (ls_case){.op = LS_OP_swiglu_forward, .R = rows[i], .F = 41});
         add_both(list, (ls_case){.op = LS_OP_swiglu_backward, .R = rows[i], .F = 41});
     }
+    add_both(list, (ls_case){.op = LS_OP_swiglu_forward, .R = 67, .F = 577});
+    add_both(list, (ls_case){.op = LS_OP_swiglu_backward, .R = 67, .F = 577});
 }
 
 static void cross_entropy_cases(ls_case_list *list)
