@@ -10,12 +10,14 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define MOST_POINTS 400
+#define MOST_POINTS 120
 
 static const char style[] =
     "<style>:root{color-scheme:light dark}body{font:16px/1.5 system-ui,sans-serif;max-width:62rem;margin:2rem auto;"
-    "padding:0 1rem}table{border-collapse:collapse}th,td{padding:.2rem .8rem;text-align:right;border-bottom:1px solid "
-    "#8884}th{font-weight:600}th:first-child,td:first-child{text-align:left}tr.best{background:#8c82}pre{background:"
+    "padding:0 1rem}table{border-collapse:collapse;margin:1rem 0}th,td{padding:.2rem "
+    ".6rem;text-align:right;border-bottom:1px solid "
+    "#8884}th{font-weight:600}th:first-child,td:first-child{text-align:left}td{white-space:nowrap}tr.best{background:#"
+    "8c82}pre{background:"
     "#8881;padding:.8rem;overflow-x:auto;white-space:pre-wrap}figure{margin:1rem 0}figure svg{width:100%;height:auto;"
     "background:#fff}p.note{color:#888}</style>\n";
 
@@ -122,7 +124,11 @@ static void plot_exits(ls_text *page, const char *name, const ls_series *exits, 
         if (exits[l].count == 0) continue;
         ls_curve *curve = curves + plot.count++;
         *curve = (ls_curve){.series = exits[l], .points = points};
-        (void)snprintf(curve->title, sizeof curve->title, l + 1 == layers ? "%d layers (all)" : "%d layers", l + 1);
+        (void)snprintf(curve->title, sizeof curve->title,
+                       l + 1 == layers ? "%d layers (all)"
+                       : l == 0        ? "%d layer"
+                                       : "%d layers",
+                       l + 1);
     }
     add_plot(page, &plot, caption);
     free(curves);

@@ -1,20 +1,11 @@
-/* The decoder on small random models: greedy losslessness, limits, counters, and what runs where.
- *
- * Later layers add little (their output projections are scaled down), so drafts are right often but not always. */
-#include "core/random.h"
-#include "eval/decoder.h"
+/* The decoder on small random models: greedy losslessness, limits, counters, and what runs where. */
+#include "small_model.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
-#include <stdint.h>
-
-#include <cmocka.h>
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
-enum { L = 5, V = 97, CONTEXT = 160, MOST_DRAFT = 40 };
+enum { L = 5, V = 97, CONTEXT = SMALL_CONTEXT };
 
 /* ---- counting what runs ---- */
 
@@ -38,76 +29,6 @@ ls_status __wrap_ls_decode_layers(ls_decode *decode, float *hidden, int first_la
             if (l < exit_layer) below_exit++;
         }
     return __real_ls_decode_layers(decode, hidden, first_layer, last_layer, start, R);
-}
-
-/* ---- a small model ---- */
-
-typedef struct small_model {
-    ls_exec exec;
-    ls_model model;
-    ls_decoder *decoder;
-} small_model;
-
-static ls_model_config small_config(int64_t layers)
-{
-    ls_model_config config = {.hidden_size = 48,
-                              .intermediate_size = 72,
-                              .num_hidden_layers = layers,
-                              .num_attention_heads = 4,
-                              .num_key_value_heads = 2,
-                              .head_dim = 12,
-                              .vocab_size = V,
-                              .max_position_embeddings = CONTEXT,
-                              .rope_theta = 10000.0,
-                              .rms_norm_eps = 1e-5,
-                              .initializer_range = 0.25};
-    assert_int_equal(ls_model_config_check(&config), LS_OK);
-    return config;
-}
-
-static void scale_rows(float *weight, int64_t count, float factor)
-{
-    for (int64_t i = 0; i < count; i++) weight[i] *= factor;
-}
-
-/* fp32 weights of a model of `layers` layers: the first layers of every such model are the same. [table->elements] */
-static float *make_weights(const ls_parameter_table *table, const ls_model_config *config)
-{
-    float *block = calloc((size_t)table->elements, sizeof *block);
-    for (int e = 0; e < table->count; e++) {
-        const ls_parameter *entry = &table->entries[e];
-        uint32_t name = 2166136261u;
-        for (const char *c = entry->name; *c != '\0'; c++) name = (name ^ (unsigned char)*c) * 16777619u;
-        const float spread = strcmp(entry->name, "lm_head.weight") == 0 ? 0.5f : entry->is_embedding ? 1.0f : 0.25f;
-        for (int64_t i = 0; i < entry->rows * entry->cols; i++)
-            block[entry->offset + i] =
-                entry->is_norm ? 1.0f : spread * (float)ls_random_normal(1, LS_STREAM_TEST, name, (uint32_t)i, 0);
-    }
-    const int64_t C = config->hidden_size, F = config->intermediate_size;
-    for (int64_t l = 2; l < config->num_hidden_layers; l++) {
-        scale_rows(block + table->layers[l].attention_out, C * C, 0.15f);
-        scale_rows(block + table->layers[l].down, C * F, 0.15f);
-    }
-    return block;
-}
-
-static void open_bench(small_model *bench, ls_device device, ls_dtype dtype, int64_t layers, int threads,
-                       int64_t capacity)
-{
-    const ls_model_config config = small_config(layers);
-    assert_int_equal(ls_exec_create(&bench->exec, device, threads), LS_OK);
-    assert_int_equal(ls_model_create(&bench->model, &bench->exec, &config, dtype), LS_OK);
-    float *block = make_weights(&bench->model.table, &config);
-    bench->exec.ops->convert(&bench->exec, bench->model.weights, dtype, block, LS_F32, bench->model.table.elements);
-    free(block);
-    assert_int_equal(ls_decoder_create(&bench->decoder, &bench->model, capacity, MOST_DRAFT), LS_OK);
-}
-
-static void close_bench(small_model *bench)
-{
-    ls_decoder_destroy(bench->decoder);
-    ls_model_destroy(&bench->model);
-    ls_exec_destroy(&bench->exec);
 }
 
 static ls_decode_options greedy(ls_decode_mode mode, int exit, int draft_tokens, int64_t max_new_tokens)
@@ -177,7 +98,7 @@ static double compare_modes(ls_device device, ls_dtype dtype, int threads, int64
                             const int *draft_tokens, int lengths)
 {
     small_model bench;
-    open_bench(&bench, device, dtype, L, threads, CONTEXT);
+    small_model_open(&bench, device, dtype, L, V, threads, CONTEXT);
     watched_run plain, fast;
     ls_decode_options options = greedy(LS_DECODE_AUTOREGRESSIVE, 0, 0, new_tokens);
     generate(&bench, &plain, prompt, prompt_count, &options);
@@ -201,7 +122,7 @@ static double compare_modes(ls_device device, ls_dtype dtype, int threads, int64
         generate(&bench, &fast, prompt, prompt_count, &options);
         same_text(&plain, &fast, "prompt lookup", 0, draft_tokens[i]);
     }
-    close_bench(&bench);
+    small_model_close(&bench);
     return accepted / drafted;
 }
 
@@ -243,16 +164,16 @@ static void early_exit_is_the_truncated_model(void **state)
     for (int exit = 1; exit < L; exit++) {
         small_model whole, cut;
         watched_run early, plain;
-        open_bench(&whole, LS_DEVICE_CPU, LS_F32, L, 1, CONTEXT);
-        open_bench(&cut, LS_DEVICE_CPU, LS_F32, exit, 1, CONTEXT);
+        small_model_open(&whole, LS_DEVICE_CPU, LS_F32, L, V, 1, CONTEXT);
+        small_model_open(&cut, LS_DEVICE_CPU, LS_F32, exit, V, 1, CONTEXT);
         ls_decode_options options = greedy(LS_DECODE_EARLY_EXIT, exit, 0, 40);
         generate(&whole, &early, prompt, PROMPT, &options);
         assert_int_equal(below_exit, exit * (PROMPT - 1 + 40));
         options = greedy(LS_DECODE_AUTOREGRESSIVE, 0, 0, 40);
         generate(&cut, &plain, prompt, PROMPT, &options);
         same_text(&early, &plain, "early exit", exit, 0);
-        close_bench(&whole);
-        close_bench(&cut);
+        small_model_close(&whole);
+        small_model_close(&cut);
     }
 }
 
@@ -261,7 +182,7 @@ static void texts_end_where_they_must(void **state)
 {
     (void)state;
     small_model bench;
-    open_bench(&bench, LS_DEVICE_CPU, LS_F32, L, 1, CONTEXT);
+    small_model_open(&bench, LS_DEVICE_CPU, LS_F32, L, V, 1, CONTEXT);
     watched_run whole, plain, fast;
     ls_decode_options options = greedy(LS_DECODE_AUTOREGRESSIVE, 0, 0, 40);
     generate(&bench, &whole, prompt, PROMPT, &options);
@@ -294,7 +215,7 @@ static void texts_end_where_they_must(void **state)
             }
         }
     assert_true(inside_drafts > 10); /* end of text was drafted and accepted */
-    close_bench(&bench);
+    small_model_close(&bench);
 }
 
 static void context_ends_the_text(void **state)
@@ -303,7 +224,7 @@ static void context_ends_the_text(void **state)
     for (int64_t capacity = PROMPT; capacity < PROMPT + 24; capacity++) {
         small_model bench;
         watched_run plain, fast;
-        open_bench(&bench, LS_DEVICE_CPU, LS_F32, L, 1, capacity);
+        small_model_open(&bench, LS_DEVICE_CPU, LS_F32, L, V, 1, capacity);
         ls_decode_options options = greedy(LS_DECODE_AUTOREGRESSIVE, 0, 0, 100);
         generate(&bench, &plain, prompt, PROMPT, &options);
         assert_int_equal(plain.result.count, capacity - PROMPT);
@@ -312,7 +233,7 @@ static void context_ends_the_text(void **state)
         generate(&bench, &fast, prompt, PROMPT, &options);
         same_text(&plain, &fast, "context", 3, 20);
         assert_string_equal(fast.result.finish_reason, "context");
-        close_bench(&bench);
+        small_model_close(&bench);
     }
 }
 
@@ -322,14 +243,14 @@ static void last_rounds_draft_no_more_than_fits(void **state)
     (void)state;
     small_model bench;
     watched_run fast;
-    open_bench(&bench, LS_DEVICE_CPU, LS_F32, L, 1, CONTEXT);
+    small_model_open(&bench, LS_DEVICE_CPU, LS_F32, L, V, 1, CONTEXT);
     for (int64_t most = 1; most <= 6; most++) {
         ls_decode_options options = greedy(LS_DECODE_SELF_SPECULATIVE, 3, 40, most);
         generate(&bench, &fast, prompt, PROMPT, &options);
         assert_true(fast.result.drafted <= (most - 1) * fast.result.rounds);
         if (most == 1) assert_int_equal(fast.result.drafted, 0);
     }
-    close_bench(&bench);
+    small_model_close(&bench);
 }
 
 static void confidence_saves_drafts_and_changes_no_text(void **state)
@@ -337,7 +258,7 @@ static void confidence_saves_drafts_and_changes_no_text(void **state)
     (void)state;
     small_model bench;
     watched_run plain, fast;
-    open_bench(&bench, LS_DEVICE_CPU, LS_F32, L, 1, CONTEXT);
+    small_model_open(&bench, LS_DEVICE_CPU, LS_F32, L, V, 1, CONTEXT);
     ls_decode_options options = greedy(LS_DECODE_AUTOREGRESSIVE, 0, 0, 60);
     generate(&bench, &plain, prompt, PROMPT, &options);
     int64_t last = INT64_MAX;
@@ -350,7 +271,7 @@ static void confidence_saves_drafts_and_changes_no_text(void **state)
         assert_true(fast.result.drafted < last);
         last = fast.result.drafted;
     }
-    close_bench(&bench);
+    small_model_close(&bench);
 }
 
 /* Same seed, same text, whatever went before; other seed, other text. */
@@ -359,7 +280,7 @@ static void sampling_depends_on_the_seed_alone(void **state)
     (void)state;
     small_model bench;
     watched_run first, again, other;
-    open_bench(&bench, LS_DEVICE_CPU, LS_BF16, L, 1, CONTEXT);
+    small_model_open(&bench, LS_DEVICE_CPU, LS_BF16, L, V, 1, CONTEXT);
     for (int mode = 0; ls_decode_mode_names[mode] != NULL; mode++) {
         ls_decode_options options = greedy((ls_decode_mode)mode, 3, 4, 40);
         options.sampling = (ls_sampling){0.9, 20, 0.95, 5};
@@ -370,7 +291,7 @@ static void sampling_depends_on_the_seed_alone(void **state)
         generate(&bench, &other, prompt, PROMPT, &options);
         assert_memory_not_equal(first.tokens, other.tokens, sizeof(int32_t) * 40);
     }
-    close_bench(&bench);
+    small_model_close(&bench);
 }
 
 /* top_k = 1 at any temperature is greedy, drafts included. */
@@ -379,14 +300,14 @@ static void sampling_among_one_is_greedy(void **state)
     (void)state;
     small_model bench;
     watched_run plain, fast;
-    open_bench(&bench, LS_DEVICE_CPU, LS_F32, L, 1, CONTEXT);
+    small_model_open(&bench, LS_DEVICE_CPU, LS_F32, L, V, 1, CONTEXT);
     ls_decode_options options = greedy(LS_DECODE_AUTOREGRESSIVE, 0, 0, 40);
     generate(&bench, &plain, prompt, PROMPT, &options);
     options = greedy(LS_DECODE_SELF_SPECULATIVE, 2, 5, 40);
     options.sampling = (ls_sampling){1.7, 1, 1.0, 3};
     generate(&bench, &fast, prompt, PROMPT, &options);
     same_text(&plain, &fast, "top-k 1", 2, 5);
-    close_bench(&bench);
+    small_model_close(&bench);
 }
 
 static void refuse(small_model *bench, const int32_t *tokens, int64_t count, const ls_decode_options *options,
@@ -403,7 +324,7 @@ static void bad_input_is_refused(void **state)
 {
     (void)state;
     small_model bench;
-    open_bench(&bench, LS_DEVICE_CPU, LS_F32, L, 1, PROMPT - 1);
+    small_model_open(&bench, LS_DEVICE_CPU, LS_F32, L, V, 1, PROMPT - 1);
     ls_decode_options good = greedy(LS_DECODE_SELF_SPECULATIVE, 2, 3, 10), bad;
     refuse(&bench, prompt, 0, &good, "prompt is empty");
     refuse(&bench, prompt, PROMPT, &good, "more than the context of 19");
@@ -425,11 +346,11 @@ static void bad_input_is_refused(void **state)
     bad = good;
     bad.sampling.top_p = 0.0;
     refuse(&bench, prompt, 4, &bad, "top-p");
-    close_bench(&bench);
+    small_model_close(&bench);
 
-    open_bench(&bench, LS_DEVICE_CPU, LS_F32, 1, 1, CONTEXT);
+    small_model_open(&bench, LS_DEVICE_CPU, LS_F32, 1, V, 1, CONTEXT);
     refuse(&bench, prompt, 4, &good, "one layer");
-    close_bench(&bench);
+    small_model_close(&bench);
 }
 
 static void damaged_weights_are_named(void **state)
@@ -437,7 +358,7 @@ static void damaged_weights_are_named(void **state)
     (void)state;
     small_model bench;
     watched_run run;
-    open_bench(&bench, LS_DEVICE_CPU, LS_F32, L, 1, CONTEXT);
+    small_model_open(&bench, LS_DEVICE_CPU, LS_F32, L, V, 1, CONTEXT);
     float *weights = bench.model.weights;
     for (int64_t i = 0; i < 48; i++) weights[bench.model.table.final_norm + i] = (float)NAN;
     for (int temperature = 0; temperature <= 1; temperature++) {
@@ -447,7 +368,7 @@ static void damaged_weights_are_named(void **state)
                          LS_NOT_FINITE);
         ls_error_clear();
     }
-    close_bench(&bench);
+    small_model_close(&bench);
 }
 
 int main(void)
