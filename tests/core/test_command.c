@@ -71,6 +71,20 @@ static void takes_what_is_right(void **state)
     CHECK_OK(parse(&got, "-my.h5 -- --odd"));
     assert_string_equal(got.config, "--odd");
     assert_string_equal(got.model, "y.h5");
+    CHECK_OK(parse(&got, "c --max-new-tokens 1"));
+    CHECK_OK(parse(&got, "c --max-new-tokens 4096"));
+    assert_int_equal(got.tokens, 4096);
+}
+
+static void the_callers_arguments_stay_in_order(void **state)
+{
+    (void)state;
+    options got = {0};
+    char *argv[] = {(char[]){"train"}, (char[]){"c.yaml"}, (char[]){"--model"}, (char[]){"x.h5"}, NULL};
+    CHECK_OK(ls_command_parse(&command, 4, argv, &got));
+    assert_string_equal(argv[0], "train");
+    assert_string_equal(argv[1], "c.yaml");
+    assert_ptr_equal(got.config, argv[1]);
 }
 
 static const struct {
@@ -167,7 +181,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(takes_what_is_right),   cmocka_unit_test(refuses_with_one_sentence),
         cmocka_unit_test(argp_itself_is_silent), cmocka_unit_test(help_is_complete),
-        cmocka_unit_test(numbers_in_options),
+        cmocka_unit_test(numbers_in_options),    cmocka_unit_test(the_callers_arguments_stay_in_order),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

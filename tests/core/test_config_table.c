@@ -273,6 +273,21 @@ static void refusals_name_key_and_line(void **state)
     }
 }
 
+static void bounds_are_inclusive(void **state)
+{
+    (void)state;
+    static const char *const good[] = {
+        "layer_dropout: {rate: 0}", "layer_dropout: {rate: 1}", "steps: 1", "steps: 1e12",
+        "exit: {layers: [0, 99]}",  "exit: {layers: '99:100'}"};
+    for (size_t i = 0; i < sizeof good / sizeof good[0]; i++) {
+        settings got;
+        char text[100];
+        (void)snprintf(text, sizeof text, "data: {name: x}\n%s\n", good[i]);
+        CHECK_OK(read_text(&got, text));
+        ls_config_free(&got, table, FIELDS);
+    }
+}
+
 static void missing_files_are_refused(void **state)
 {
     (void)state;
@@ -476,6 +491,7 @@ int main(void)
         cmocka_unit_test(any_string_reads_back),
         cmocka_unit_test(any_double_reads_back),
         cmocka_unit_test(refusals_name_key_and_line),
+        cmocka_unit_test(bounds_are_inclusive),
         cmocka_unit_test(missing_files_are_refused),
         cmocka_unit_test(empty_values_where_they_are_allowed),
         cmocka_unit_test(lists_in_short),
