@@ -26,6 +26,7 @@ typedef struct run {
     double peak;             /* FLOP/s of the best matrix product; 0: not known */
     double began;            /* seconds */
     double seconds_per_step; /* smoothed */
+    int64_t steps_here;      /* taken by this process */
     int64_t saved_step;      /* of the newest checkpoint, -1: none */
 } run;
 
@@ -88,6 +89,14 @@ static void write_events(run *self, const ls_step_metrics *values)
     }
 }
 
+/* A mean that slowly forgets. The first step, which plans products and touches memory first, does not count. */
+static void smooth_speed(run *self, double seconds)
+{
+    const int64_t steps = ++self->steps_here;
+    const double smoothing = steps <= 2 ? 1.0 : fmax(0.05, 1.0 / (double)(steps - 1));
+    self->seconds_per_step += smoothing * (seconds - self->seconds_per_step);
+}
+
 static ls_status report_step(run *self, const ls_step_report *report, double seconds)
 {
     const ls_trainer *trainer = &self->trainer;
@@ -108,8 +117,7 @@ static ls_status report_step(run *self, const ls_step_report *report, double sec
         .share_of_peak = self->peak > 0.0 ? tokens_per_second * self->flops_per_token / self->peak : -1.0,
         .seconds = ls_seconds_now() - self->began,
     };
-    const double smoothing = self->seconds_per_step > 0.0 ? 0.05 : 1.0;
-    self->seconds_per_step += smoothing * (seconds - self->seconds_per_step);
+    smooth_speed(self, seconds);
     const double smooth_rate = (double)step_tokens / self->seconds_per_step;
     show_progress(self, report, smooth_rate,
                   self->peak > 0.0 ? smooth_rate * self->flops_per_token / self->peak : -1.0);
