@@ -288,6 +288,8 @@ ls_status ls_train_run(ls_train_config *config, bool resume)
     char *checkpoint;
     memset(&self, 0, sizeof self);
     ls_interrupt_install();
+    /* Ctrl-C also ends the `tee` that reads the progress line, and that must not keep the run from saving. */
+    (void)signal(SIGPIPE, SIG_IGN);
     ls_status status = find_start(&checkpoint, config, resume);
     if (status == LS_OK) {
         status = run_all(&self, config, checkpoint);

@@ -55,6 +55,16 @@ class Signals(ProgramTest):
         self.good(*self.arguments, "--resume")
         self.assertEqual(self.expected(), self.losses())
 
+    def test_signal_saves_when_nobody_reads_the_progress_any_more(self):
+        process = self.start(*self.arguments)
+        self.wait_for_steps(process, 15)
+        process.stderr.close()
+        process.stdout.close()
+        process.send_signal(signal.SIGINT)
+        self.assertEqual(130, process.wait(120))
+        newest = self.document("inspect", "run/checkpoints/" + self.checkpoints()[-1], "--json")
+        self.assertGreaterEqual(newest["step"], 15)
+
     def test_second_signal_stops_at_once(self):
         process = self.start(*self.arguments, "training.micro_batch_size=2048", "training.steps=100000")
         time.sleep(1.0)
