@@ -194,13 +194,13 @@ static ls_status finish(preparation *p)
     const ls_status status = ls_token_writer_commit(p->writer, sources);
     free(sources);
     LS_TRY(status);
-    const int64_t documents = ls_token_writer_documents(p->writer, LS_SPLIT_TRAIN);
+    const int64_t trained = ls_token_writer_documents(p->writer, LS_SPLIT_TRAIN);
     const int64_t held_out = ls_token_writer_documents(p->writer, LS_SPLIT_VALIDATION);
+    const int64_t tokens = train + validation, documents = trained + held_out;
     ls_log_info("%s: %lld documents, %lld tokens, %.2f bytes a token; to train on %lld tokens in %lld documents, held "
                 "out %lld in %lld",
-                p->options->out, (long long)(documents + held_out), (long long)(train + validation),
-                (double)p->text_bytes / (double)(train + validation), (long long)train, (long long)documents,
-                (long long)validation, (long long)held_out);
+                p->options->out, (long long)documents, (long long)tokens, (double)p->text_bytes / (double)tokens,
+                (long long)train, (long long)trained, (long long)validation, (long long)held_out);
     if (p->corpus.binary_files + p->corpus.empty_files > 0)
         ls_log_info("left out: %lld binary and %lld empty files", (long long)p->corpus.binary_files,
                     (long long)p->corpus.empty_files);

@@ -68,8 +68,8 @@ static bool find_chunks(split_layout *layout, hid_t dataset, int64_t count, int 
     layout->address = calloc((size_t)chunks + 1, sizeof *layout->address);
     good = good && layout->address != NULL;
     for (int64_t i = 0; good && i < chunks; i++) {
-        const hsize_t start = (hsize_t)(i * layout->chunk);
-        const int64_t left = count - i * layout->chunk;
+        const int64_t first = i * layout->chunk, left = count - first;
+        const hsize_t start = (hsize_t)first;
         const uint64_t bytes = (uint64_t)(left < layout->chunk ? left : layout->chunk) * (uint64_t)width;
         haddr_t address = HADDR_UNDEF;
         hsize_t size = 0;

@@ -1,4 +1,4 @@
-/* See data_check.h. */
+/* The shipped tokenizer and patched copies of it, small token files; see data_check.h. */
 #include "data_check.h"
 
 #include "core/text.h"
