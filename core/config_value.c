@@ -1,3 +1,4 @@
+/* One field's value, by kind: from a YAML node, to the struct, and back to text. */
 #include "core/config_value.h"
 
 #include <ctype.h>

@@ -1,3 +1,4 @@
+/* Files: whole reads, atomic replacement, directory walks; see file.h. */
 #include "core/file.h"
 
 #include "core/text.h"

@@ -1,3 +1,4 @@
+/* The file driver: plain pread and pwrite, and a memory for the first write that failed. */
 #include "core/hdf5_driver.h"
 
 #include <errno.h>

@@ -1,3 +1,5 @@
+/* Opening, closing, attributes and datasets of our HDF5 files. Every HDF5 handle opened here is closed here, but the
+ * file's own. */
 #include "core/hdf5_file.h"
 
 #include "core/file.h"

@@ -1,3 +1,4 @@
+/* The handler only sets a flag; the second signal restores the default and is raised again. */
 #include "core/interrupt.h"
 
 #include <signal.h>

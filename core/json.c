@@ -1,3 +1,4 @@
+/* cJSON with places in its refusals, and output that is valid whatever the strings hold. */
 #include "core/json.h"
 
 #include "core/file.h"

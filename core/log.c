@@ -1,3 +1,4 @@
+/* Messages and the progress line, behind one lock. */
 #include "core/log.h"
 
 #include "core/text.h"

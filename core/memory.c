@@ -1,3 +1,4 @@
+/* Blocks on huge pages, and the arena over them. */
 #include "core/memory.h"
 
 #include <stdint.h>

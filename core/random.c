@@ -1,3 +1,4 @@
+/* Philox4x32-10 and the distributions drawn from it. */
 #include "core/random.h"
 
 #include <math.h>

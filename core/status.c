@@ -1,3 +1,4 @@
+/* The error text, one a thread. */
 #include "core/status.h"
 
 #include <stdarg.h>

@@ -1,3 +1,4 @@
+/* Strings that grow, numbers as people write them, edit distance, UTF-8. */
 #include "core/text.h"
 
 #include <ctype.h>

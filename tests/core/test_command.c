@@ -1,3 +1,4 @@
+/* Arguments as users mistype them: one sentence each, silence from argp, and a complete help. */
 #include "core_check.h"
 #include "core/command.h"
 

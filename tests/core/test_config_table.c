@@ -1,3 +1,4 @@
+/* The config binding on a table with every kind of field: what is read, what is written back, and every refusal. */
 #include "core_check.h"
 #include "core/config.h"
 

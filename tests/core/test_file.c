@@ -1,3 +1,4 @@
+/* Reading, atomic replacement under injected failures and kill -9, and the order of a folder walk. */
 #include "core_check.h"
 #include "core/file.h"
 #include "core/text.h"
@@ -289,6 +290,31 @@ static void walks_in_the_order_of_whole_paths(void **state)
     check_walk("to-folder", "to-folder/b/c to-folder/z ");
 }
 
+static ls_status check_order(const char *path, void *context)
+{
+    char *before = context;
+    assert_true(strcmp(before, path) < 0);
+    (void)snprintf(before, 64, "%s", path);
+    return LS_OK;
+}
+
+/* Enough pairs that a sort meets folder and file in either order, whatever order the disk lists them in. */
+static void folders_sort_by_what_is_below_them(void **state)
+{
+    (void)state;
+    char path[64], before[64] = "";
+    for (int i = 0; i < 32; i++) {
+        (void)snprintf(path, sizeof path, "t/%c%d", 'a' + i * 7 % 26, i);
+        CHECK_OK(ls_file_make_folders(path));
+        (void)snprintf(path, sizeof path, "t/%c%d/x", 'a' + i * 7 % 26, i);
+        check_write_file(path, "");
+        (void)snprintf(path, sizeof path, "t/%c%d-", 'a' + i * 7 % 26, i);
+        check_write_file(path, "");
+    }
+    CHECK_OK(ls_file_walk("t", check_order, before));
+    assert_string_equal(before, "t/z11/x");
+}
+
 static void walks_stop_at_a_failure(void **state)
 {
     (void)state;
@@ -322,6 +348,7 @@ int main(void)
         TEST(makes_folders),
         TEST(joins),
         TEST(walks_in_the_order_of_whole_paths),
+        TEST(folders_sort_by_what_is_below_them),
         TEST(walks_stop_at_a_failure),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

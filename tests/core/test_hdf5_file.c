@@ -1,3 +1,4 @@
+/* HDF5 files: round trips, refusals of what is not ours or not whole, and a disk that fills at any byte. */
 #include "core_check.h"
 #include "core/file.h"
 #include "core/hdf5_file.h"

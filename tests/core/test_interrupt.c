@@ -1,3 +1,4 @@
+/* Signals, each play in a child process of its own. */
 #include "core_check.h"
 #include "core/interrupt.h"
 

@@ -1,3 +1,4 @@
+/* JSON in and out: refusals with line and column, and output that is always one valid document. */
 #include "core_check.h"
 #include "core/json.h"
 

@@ -1,3 +1,4 @@
+/* Messages and the progress line, through a pipe and on a terminal, with a clock of our own. */
 #include "core_check.h"
 #include "core/log.h"
 

@@ -1,3 +1,4 @@
+/* Mapped blocks and the arena. */
 #include "core_check.h"
 #include "core/memory.h"
 

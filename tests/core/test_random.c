@@ -1,3 +1,4 @@
+/* The generator against published vectors, and the distributions drawn from it. */
 #include "core_check.h"
 #include "core/random.h"
 

@@ -1,3 +1,4 @@
+/* The error text: the first failure wins, per thread, until it is cleared. */
 #include "core_check.h"
 
 #include <pthread.h>

@@ -1,3 +1,4 @@
+/* Formatting, numbers as people write them, near misses and UTF-8. */
 #include "core_check.h"
 #include "core/text.h"
 
