@@ -61,8 +61,16 @@ static inline __attribute__((always_inline)) void block(ls_dtype dtype, const ro
                 memcpy(&b, x + (size_t)r * row_bytes + at, row_bytes - at);
                 sum[i][r] = step(dtype, sum[i][r], a, b);
             }
-    for (int r = 0; r < rows; r++)
-        for (int i = 0; i < wide; i++) store_one(p, r0 + r, n0 + i, vf_sum(sum[i][r]));
+    if (wide < WEIGHT_ROWS) {
+        for (int r = 0; r < rows; r++)
+            for (int i = 0; i < wide; i++) store_one(p, r0 + r, n0 + i, vf_sum(sum[i][r]));
+        return;
+    }
+    for (int r = 0; r < rows; r++) {
+        float four[WEIGHT_ROWS];
+        vf_sum4(four, sum[0][r], sum[1][r], sum[2][r], sum[3][r]);
+        for (int i = 0; i < WEIGHT_ROWS; i++) store_one(p, r0 + r, n0 + i, four[i]);
+    }
 }
 
 static inline __attribute__((always_inline)) void all_rows(ls_dtype dtype, const rows_product *p, int64_t n0, int wide)

@@ -305,6 +305,28 @@ static inline float vf_sum(vf v)
 #endif
 }
 
+/* The sums of four vectors, each in vf_sum's order, for less than two of them cost. */
+static inline void vf_sum4(float out[4], vf a, vf b, vf c, vf d)
+{
+#if defined(__AVX512F__)
+    /* 16 -> 8 lanes: a in the lower half, b in the upper; 8 -> 4: a, b, c, d in the quarters */
+    const __m512 ab = _mm512_add_ps(_mm512_shuffle_f32x4((__m512)a, (__m512)b, 0x44),
+                                    _mm512_shuffle_f32x4((__m512)a, (__m512)b, 0xee));
+    const __m512 cd = _mm512_add_ps(_mm512_shuffle_f32x4((__m512)c, (__m512)d, 0x44),
+                                    _mm512_shuffle_f32x4((__m512)c, (__m512)d, 0xee));
+    const __m512 quarters = _mm512_add_ps(_mm512_shuffle_f32x4(ab, cd, 0x88), _mm512_shuffle_f32x4(ab, cd, 0xdd));
+    const __m512 pairs = _mm512_add_ps(quarters, _mm512_permute_ps(quarters, 0x4e));
+    const __m512 sums = _mm512_add_ps(pairs, _mm512_permute_ps(pairs, 0xb1));
+    const __m512i where = _mm512_setr_epi32(0, 4, 8, 12, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0);
+    _mm_storeu_ps(out, _mm512_castps512_ps128(_mm512_permutexvar_ps(where, sums)));
+#else
+    out[0] = vf_sum(a);
+    out[1] = vf_sum(b);
+    out[2] = vf_sum(c);
+    out[3] = vf_sum(d);
+#endif
+}
+
 static inline float vf_max_lane(vf v)
 {
 #if defined(__AVX512F__)
