@@ -44,6 +44,8 @@ ls_status ls_exec_create(ls_exec *out, ls_device device, int threads)
     if (threads < 0 || threads > MAX_THREADS)
         return LS_FAIL(LS_BAD_INPUT, "the number of threads must be 0 (all processors) to %d, not %d", MAX_THREADS,
                        threads);
+    if (device == LS_DEVICE_CPU && !ls_backend_cpu_runs_here())
+        return LS_FAIL(LS_UNSUPPORTED, "this processor lacks AVX2 and FMA; device \"reference\" runs anywhere, slowly");
     switch (device) {
     case LS_DEVICE_REFERENCE:
         out->ops = ls_backend_ref();

@@ -30,7 +30,8 @@ struct ls_exec {
     ls_status status; /* first failure of an op, sticky */
 };
 
-/* threads 0: as many as the machine offers this process. `threads` of them are used by every op. */
+/* threads 0: as many as the machine offers this process. `threads` of them are used by every op. Ops of one exec are
+ * called from one host thread at a time. */
 ls_status ls_exec_create(ls_exec *out, ls_device device, int threads);
 void ls_exec_destroy(ls_exec *exec);
 
@@ -46,5 +47,6 @@ const char *ls_exec_describe(const ls_exec *exec);
 
 const ls_backend *ls_backend_ref(void);
 const ls_backend *ls_backend_cpu(void); /* the best variant for the running processor */
+bool ls_backend_cpu_runs_here(void);    /* false where the processor lacks what even the least variant needs */
 
 #endif

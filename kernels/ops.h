@@ -89,7 +89,8 @@ typedef void ls_rope_op(ls_exec *exec, void *qkv, const float *cos_table, const 
 /* Causal, confined to documents: position t of sample j attends to s with first_key[sample[j]*T + t] <= s <= t
  * (first_key [B,T] non-decreasing along t, first_key <= t; NULL: 0). Query head h uses key/value head h / (H/G).
  *   p = softmax over s of scale * q.k;  out = sum_s p v;  lse[j,h,t] = log sum_s exp(scale * q.k)
- * out [n,T,H*D], lse fp32 [n,H,T], qkv [n,T,(H+2G)*D] already rotated. */
+ * out [n,T,H*D], lse fp32 [n,H,T], qkv [n,T,(H+2G)*D] already rotated. D even. A NaN among the values may show at
+ * positions before its own: what the mask hides counts with a probability of 0. */
 typedef void ls_attention_forward_op(ls_exec *exec, void *out, float *lse, const void *qkv, const int32_t *first_key,
                                      const int32_t *sample, ls_dtype dtype, float scale, int64_t n, int64_t T,
                                      int64_t H, int64_t G, int64_t D);
@@ -108,7 +109,8 @@ typedef void ls_rope_append_op(ls_exec *exec, void *qkv, void *key_cache, void *
                                int64_t D, int64_t capacity);
 /* out[r, h*D..] = attention of row r (position start + r) over cache positions 0..start+r. out [R,H*D].
  * For R <= 16 a row's result does not depend, to the bit, on R, on the other rows or on threads: sums over positions
- * run in fixed splits counted from position 0. Larger R (prefill) may sum in another order. */
+ * run in fixed splits counted from position 0. Larger R (prefill) may sum in another order. D even. Cache positions
+ * from start+R on are never read; a NaN among the values of 0..start+R-1 may show in every row. */
 typedef void ls_attention_cached_op(ls_exec *exec, void *out, const void *qkv, const void *key_cache,
                                     const void *value_cache, ls_dtype dtype, float scale, int64_t start, int64_t R,
                                     int64_t H, int64_t G, int64_t D, int64_t capacity);

@@ -256,6 +256,8 @@ static const row_case ROW_CASES[] = {
     {describe_attention,
      {.op = LS_OP_attention_cached, .R = MOST_ROWS, .start = 250, .H = 9, .G = 3, .D = 64, .capacity = 300}},
     {describe_attention,
+     {.op = LS_OP_attention_cached, .R = MOST_ROWS, .start = 21, .H = 9, .G = 1, .D = 16, .capacity = 50}},
+    {describe_attention,
      {.op = LS_OP_attention_cached, .R = MOST_ROWS, .start = 1017, .H = 4, .G = 2, .D = 64, .capacity = 1040}},
 };
 

@@ -186,10 +186,10 @@ static void nan_in_rows(ls_exec *exec)
            2 * 18, "out", 6, row_two);
     spread(exec, (ls_case){.op = LS_OP_attention_forward, .B = 1, .n = 1, .T = 70, .H = 1, .G = 1, .D = 6}, "qkv",
            2 * 18 + 6, "out", 6, from_row_two);
+    spread(exec, (ls_case){.op = LS_OP_attention_cached, .R = 5, .H = 1, .G = 1, .D = 6, .capacity = 9}, "qkv", 2 * 18,
+           "out", 6, row_two);
     spread(exec, (ls_case){.op = LS_OP_attention_cached, .R = 5, .H = 1, .G = 1, .D = 6, .capacity = 9}, "key_cache",
            2 * 6, "out", 6, from_row_two);
-    spread(exec, (ls_case){.op = LS_OP_attention_cached, .R = 5, .H = 1, .G = 1, .D = 6, .capacity = 9}, "value_cache",
-           2 * 6 + 5, "out", 6, from_row_two);
 }
 
 static void nan_reaches_its_rows_and_no_others(void **state)
