@@ -86,12 +86,12 @@ static ls_status plan_passes(ls_exit_loss_options *out, const eval_options *opti
     return LS_OK;
 }
 
-static ls_status print_json(const double *loss, int64_t layers, int64_t tokens)
+static ls_status print_json(const double *loss, int layers, int64_t tokens)
 {
     cJSON *document = cJSON_CreateObject(), *exits = cJSON_AddArrayToObject(document, "exits");
-    for (int64_t l = 0; l < layers; l++) {
+    for (int l = 0; l < layers; l++) {
         cJSON *row = cJSON_CreateObject();
-        (void)cJSON_AddNumberToObject(row, "layer", (double)(l + 1));
+        (void)cJSON_AddNumberToObject(row, "layer", l + 1);
         (void)cJSON_AddNumberToObject(row, "loss", loss[l]);
         (void)cJSON_AddNumberToObject(row, "perplexity", exp(loss[l]));
         (void)cJSON_AddItemToArray(exits, row);
@@ -102,11 +102,10 @@ static ls_status print_json(const double *loss, int64_t layers, int64_t tokens)
     return status;
 }
 
-static ls_status print_table(const double *loss, int64_t layers, int64_t tokens)
+static ls_status print_table(const double *loss, int layers, int64_t tokens)
 {
     (void)printf("layers run   held-out loss   perplexity\n");
-    for (int64_t l = 0; l < layers; l++)
-        (void)printf("%10lld   %13.4f   %10.2f\n", (long long)(l + 1), loss[l], exp(loss[l]));
+    for (int l = 0; l < layers; l++) (void)printf("%10d   %13.4f   %10.2f\n", l + 1, loss[l], exp(loss[l]));
     (void)printf("%lld tokens predicted\n", (long long)tokens);
     if (fflush(stdout) != 0) return LS_FAIL(LS_IO, "cannot write to standard output");
     return LS_OK;
@@ -114,7 +113,7 @@ static ls_status print_table(const double *loss, int64_t layers, int64_t tokens)
 
 static ls_status evaluate(const ls_session *session, const ls_token_file *file, const eval_options *options)
 {
-    const int64_t layers = session->model.config.num_hidden_layers;
+    const int layers = (int)session->model.config.num_hidden_layers;
     ls_exit_loss_options passes;
     LS_TRY(plan_passes(&passes, options, &session->model, file));
     ls_training *training = NULL;

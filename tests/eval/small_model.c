@@ -9,7 +9,7 @@
 
 static ls_model_config small_config(int64_t layers, int64_t vocabulary)
 {
-    ls_model_config config = {.hidden_size = 48,
+    ls_model_config config = {.hidden_size = SMALL_HIDDEN,
                               .intermediate_size = 72,
                               .num_hidden_layers = layers,
                               .num_attention_heads = 4,

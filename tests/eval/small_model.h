@@ -15,7 +15,7 @@
 #include "data/token_file.h"
 #include "eval/decoder.h"
 
-enum { SMALL_CONTEXT = 160, SMALL_MOST_DRAFT = 40 };
+enum { SMALL_HIDDEN = 48, SMALL_CONTEXT = 1100, SMALL_MOST_DRAFT = 40 };
 
 typedef struct small_model {
     ls_exec exec;

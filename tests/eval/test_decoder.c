@@ -1,4 +1,5 @@
 /* The decoder on small random models: greedy losslessness, limits, counters, and what runs where. */
+#include "chi_square.h"
 #include "small_model.h"
 
 #include <math.h>
@@ -149,12 +150,46 @@ static void greedy_is_lossless_on_reference(void **state)
         (void)compare_modes(LS_DEVICE_REFERENCE, dtype, 1, 7, 30, lengths, 4);
 }
 
-/* A one-token prompt has no prefill. */
-static void shortest_prompt(void **state)
+/* A one-token prompt has no prefill, one of two a prefill of one row. */
+static void shortest_prompts(void **state)
 {
     (void)state;
     const int lengths[] = {1, 4, 20};
     (void)compare_modes(LS_DEVICE_CPU, LS_F32, 1, 1, 25, lengths, 3);
+    (void)compare_modes(LS_DEVICE_CPU, LS_F32, 1, 2, 25, lengths, 3);
+}
+
+/* The most probable token after the prompt, all of it in one pass. */
+static int32_t next_token(const small_model *bench, const int32_t *tokens, int64_t count)
+{
+    ls_decode *decode = NULL;
+    float *hidden = calloc((size_t)(count * SMALL_HIDDEN), sizeof *hidden), logits[V];
+    assert_int_equal(ls_decode_create(&decode, &bench->model, count, count), LS_OK);
+    assert_int_equal(ls_decode_embed(decode, hidden, tokens, count), LS_OK);
+    assert_int_equal(ls_decode_layers(decode, hidden, 0, L, 0, count), LS_OK);
+    assert_int_equal(ls_decode_logits(decode, logits, hidden + (count - 1) * SMALL_HIDDEN, 1), LS_OK);
+    ls_decode_destroy(decode);
+    free(hidden);
+    return ls_argmax(logits, V);
+}
+
+/* Prefill goes in chunks; prompts that end just before, at and just after a chunk's end. */
+static void long_prompts(void **state)
+{
+    (void)state;
+    small_model bench;
+    watched_run run;
+    int32_t text[CONTEXT];
+    for (int i = 0; i < CONTEXT; i++) text[i] = (int32_t)((uint32_t)i * 2654435761u >> 7) % V;
+    small_model_open(&bench, LS_DEVICE_CPU, LS_F32, L, V, 1, CONTEXT);
+    const int64_t counts[] = {17, 512, 513, 514, 1024, 1025, 1026};
+    for (int i = 0; i < 7; i++) {
+        const ls_decode_options options = greedy(LS_DECODE_SELF_SPECULATIVE, 2, 3, 5);
+        generate(&bench, &run, text, counts[i], &options);
+        assert_int_equal(below_exit, 2 * (counts[i] - 1 + run.result.drafted + run.result.rounds));
+        assert_int_equal(run.tokens[0], next_token(&bench, text, counts[i]));
+    }
+    small_model_close(&bench);
 }
 
 /* Early exit at E is the model that has only E layers. */
@@ -229,6 +264,11 @@ static void context_ends_the_text(void **state)
         generate(&bench, &plain, prompt, PROMPT, &options);
         assert_int_equal(plain.result.count, capacity - PROMPT);
         assert_string_equal(plain.result.finish_reason, "context");
+        if (capacity > PROMPT) { /* what was asked for fits exactly */
+            options.max_new_tokens = capacity - PROMPT;
+            generate(&bench, &fast, prompt, PROMPT, &options);
+            assert_string_equal(fast.result.finish_reason, "length");
+        }
         options = greedy(LS_DECODE_SELF_SPECULATIVE, 3, 20, 100);
         generate(&bench, &fast, prompt, PROMPT, &options);
         same_text(&plain, &fast, "context", 3, 20);
@@ -292,6 +332,53 @@ static void sampling_depends_on_the_seed_alone(void **state)
         assert_memory_not_equal(first.tokens, other.tokens, sizeof(int32_t) * 40);
     }
     small_model_close(&bench);
+}
+
+/* The exact distribution of the token after the prompt. */
+static void exact_next(double *probability, small_model *bench, int64_t count, const ls_sampling *sampling)
+{
+    ls_decode *decode = NULL;
+    float hidden[PROMPT * SMALL_HIDDEN], logits[V];
+    ls_candidate scratch[V];
+    assert_int_equal(ls_decode_create(&decode, &bench->model, count, count), LS_OK);
+    assert_int_equal(ls_decode_embed(decode, hidden, prompt, count), LS_OK);
+    assert_int_equal(ls_decode_layers(decode, hidden, 0, (int)bench->model.config.num_hidden_layers, 0, count), LS_OK);
+    assert_int_equal(ls_decode_logits(decode, logits, hidden + (count - 1) * SMALL_HIDDEN, 1), LS_OK);
+    ls_decode_destroy(decode);
+    ls_distribution(probability, logits, V, sampling, scratch);
+}
+
+/* 100,000 texts: their first tokens, drafted by one layer of three and judged by all, follow the full model. The draft
+ * alone does not, so the statistic can tell. */
+static void sampled_tokens_follow_the_full_model(void **state)
+{
+    (void)state;
+    enum { TEXTS = 100000, COUNT = 4 };
+    small_model bench;
+    small_model_open(&bench, LS_DEVICE_CPU, LS_BF16, 3, V, 1, COUNT + 2);
+    ls_decode_options options = greedy(LS_DECODE_SELF_SPECULATIVE, 1, 1, 2);
+    options.sampling = (ls_sampling){1.3, 60, 0.98, 0};
+    double exact[V], deviation[2];
+    exact_next(exact, &bench, COUNT, &options.sampling);
+    for (int early = 0; early < 2; early++) {
+        const int texts = early == 1 ? TEXTS / 10 : TEXTS;
+        int64_t count[V] = {0};
+        chi_square chi = {0};
+        if (early == 1) options.mode = LS_DECODE_EARLY_EXIT, options.max_new_tokens = 1;
+        for (options.sampling.seed = 0; options.sampling.seed < (uint64_t)texts; options.sampling.seed++) {
+            int32_t tokens[2];
+            ls_decode_result result;
+            assert_int_equal(ls_decoder_generate(bench.decoder, &result, tokens, prompt, COUNT, &options, NULL, NULL),
+                             LS_OK);
+            count[tokens[0]]++;
+        }
+        chi_square_add(&chi, count, exact, V, texts);
+        deviation[early] = chi_square_deviation(&chi);
+    }
+    small_model_close(&bench);
+    print_message("verified %+.2f sd, draft alone %+.2f sd\n", deviation[0], deviation[1]);
+    assert_true(deviation[0] < 5.0);
+    assert_true(deviation[1] > 20.0);
 }
 
 /* top_k = 1 at any temperature is greedy, drafts included. */
@@ -360,7 +447,7 @@ static void damaged_weights_are_named(void **state)
     watched_run run;
     small_model_open(&bench, LS_DEVICE_CPU, LS_F32, L, V, 1, CONTEXT);
     float *weights = bench.model.weights;
-    for (int64_t i = 0; i < 48; i++) weights[bench.model.table.final_norm + i] = (float)NAN;
+    for (int64_t i = 0; i < SMALL_HIDDEN; i++) weights[bench.model.table.final_norm + i] = (float)NAN;
     for (int temperature = 0; temperature <= 1; temperature++) {
         ls_decode_options options = greedy(LS_DECODE_SELF_SPECULATIVE, 2, 3, 10);
         options.sampling.temperature = temperature;
@@ -376,13 +463,15 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(greedy_is_lossless_on_cpu),
         cmocka_unit_test(greedy_is_lossless_on_reference),
-        cmocka_unit_test(shortest_prompt),
+        cmocka_unit_test(shortest_prompts),
+        cmocka_unit_test(long_prompts),
         cmocka_unit_test(early_exit_is_the_truncated_model),
         cmocka_unit_test(texts_end_where_they_must),
         cmocka_unit_test(context_ends_the_text),
         cmocka_unit_test(last_rounds_draft_no_more_than_fits),
         cmocka_unit_test(confidence_saves_drafts_and_changes_no_text),
         cmocka_unit_test(sampling_depends_on_the_seed_alone),
+        cmocka_unit_test(sampled_tokens_follow_the_full_model),
         cmocka_unit_test(sampling_among_one_is_greedy),
         cmocka_unit_test(bad_input_is_refused),
         cmocka_unit_test(damaged_weights_are_named),

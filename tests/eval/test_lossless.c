@@ -4,6 +4,8 @@
  *
  * The model is a table behind ls_decode_*: its logits depend on the newest token and, through the cache of the last
  * layer run, on the one before, so a stale cache shows as well; a row that skips or repeats a layer aborts. */
+#include "chi_square.h"
+
 #include "core/random.h"
 #include "eval/decoder.h"
 
@@ -117,41 +119,6 @@ ls_status __wrap_ls_decode_logits(ls_decode *decode, float *logits, const float 
     return LS_OK;
 }
 
-/* ---- the statistic ---- */
-
-/* (chi-square - degrees of freedom) / its standard deviation; cells that expect fewer than 10 are pooled; a count where
- * none can be is infinite. */
-typedef struct chi_square {
-    double sum, freedom;
-} chi_square;
-
-static void add_cells(chi_square *chi, const int64_t *count, const double *probability, int cells, double total)
-{
-    double pooled_count = 0.0, pooled = 0.0, used = 0.0;
-    for (int i = 0; i < cells; i++) {
-        const double expected = probability[i] * total, observed = (double)count[i];
-        if (!(expected > 0.0)) {
-            if (count[i] > 0) chi->sum = INFINITY;
-        } else if (expected < 10.0) {
-            pooled += expected;
-            pooled_count += observed;
-        } else {
-            chi->sum += (observed - expected) * (observed - expected) / expected;
-            used += 1.0;
-        }
-    }
-    if (pooled >= 10.0) {
-        chi->sum += (pooled_count - pooled) * (pooled_count - pooled) / pooled;
-        used += 1.0;
-    }
-    if (used > 1.0) chi->freedom += used - 1.0;
-}
-
-static double deviation(const chi_square *chi)
-{
-    return chi->freedom > 0.0 ? (chi->sum - chi->freedom) / sqrt(2.0 * chi->freedom) : chi->sum;
-}
-
 /* ---- runs ---- */
 
 typedef struct test_setting {
@@ -235,9 +202,9 @@ static double joint_deviation(const test_setting *setting, double *acceptance)
     ls_exec_destroy(&exec);
     exact_joint(joint, setting, prompt[1], prompt[2], 0, 0, 1.0);
     chi_square chi = {0};
-    add_cells(&chi, count, joint, CELLS, TEXTS);
+    chi_square_add(&chi, count, joint, CELLS, TEXTS);
     *acceptance = drafted > 0 ? (double)accepted / (double)drafted : -1.0;
-    return deviation(&chi);
+    return chi_square_deviation(&chi);
 }
 
 /* The same for the transitions of one long text. */
@@ -260,12 +227,12 @@ static double transition_deviation(const test_setting *setting)
             double step[V], total = 0.0;
             exact_step(step, setting, previous, token);
             for (int v = 0; v < V; v++) total += (double)count[previous][token][v];
-            add_cells(&chi, count[previous][token], step, V, total);
+            chi_square_add(&chi, count[previous][token], step, V, total);
         }
     free(tokens);
     ls_decoder_destroy(decoder);
     ls_exec_destroy(&exec);
-    return deviation(&chi);
+    return chi_square_deviation(&chi);
 }
 
 static const test_setting settings[] = {
