@@ -39,7 +39,7 @@ const char run_fixture_yaml[] = "model:\n"
                                 "  every: 0\n"
                                 "  batches: 2\n"
                                 "precision: fp32\n"
-                                "threads: 2\n";
+                                "threads: 1\n";
 
 void expect_ok(ls_status status)
 {

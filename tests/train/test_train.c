@@ -144,12 +144,14 @@ static void compare_records(const record *one, const record *two)
                      two[i].report.loss, one[i].report.gradient_norm, two[i].report.gradient_norm);
 }
 
-/* Uninterrupted on 2 threads, against stops after 5 and 16 steps resumed on 1 and 3. */
+/* Uninterrupted on 2 threads, against stops after 5 and 16 steps resumed on 1, computing blocks again, and on 3. */
 static void check_resume(const char *device, const char *precision)
 {
     static record whole[STEPS], parts[STEPS];
     char *place = ls_text_format("device=%s", device), *type = ls_text_format("precision=%s", precision);
     static const char *const threads[] = {"threads=2", "threads=1", "threads=3"};
+    static const char *const memory[] = {"training.recompute=false", "training.recompute=true",
+                                         "training.recompute=false"};
     static const int64_t stops[] = {5, 16, STEPS};
     session self;
     char *name = ls_text_format("resume-%s-%s", device, precision), *path = NULL;
@@ -163,7 +165,7 @@ static void check_resume(const char *device, const char *precision)
     close_session(&self);
 
     for (int i = 0; i < 3; i++) {
-        open_session(&self, name, (const char *const[]){place, type, threads[i], NULL});
+        open_session(&self, name, (const char *const[]){place, type, threads[i], memory[i], NULL});
         if (i == 0)
             expect_ok(ls_trainer_initialize(&self.trainer));
         else
