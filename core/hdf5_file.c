@@ -253,6 +253,7 @@ ls_status ls_hdf5_write_array(hid_t file, const char *name, hid_t type, int64_t 
     const hid_t links = H5Pcreate(H5P_LINK_CREATE), layout = H5Pcreate(H5P_DATASET_CREATE);
     (void)H5Pset_create_intermediate_group(links, 1);
     (void)H5Pset_fill_time(layout, H5D_FILL_TIME_NEVER);
+    (void)H5Pset_obj_track_times(layout, false); /* the same content makes the same file */
     const hid_t dataset = H5Dcreate2(file, name, type, space, links, layout, H5P_DEFAULT);
     bool good = dataset >= 0;
     if (good && rows > 0) good = H5Dwrite(dataset, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, data) >= 0;
@@ -301,9 +302,10 @@ static ls_status check_type(hid_t dataset, const char *path, const char *name, h
 {
     const hid_t stored = H5Dget_type(dataset);
     const H5T_class_t class = H5Tget_class(type);
-    const bool fits = H5Tget_class(stored) == class &&
-                      (class != H5T_INTEGER || H5Tget_size(stored) < H5Tget_size(type) ||
-                       (H5Tget_size(stored) == H5Tget_size(type) && H5Tget_sign(stored) == H5Tget_sign(type)));
+    const size_t size = H5Tget_size(stored), wanted = H5Tget_size(type);
+    const bool same_sign = H5Tget_sign(stored) == H5Tget_sign(type);
+    const bool holds = same_sign ? size <= wanted : H5Tget_sign(stored) == H5T_SGN_NONE && size < wanted;
+    const bool fits = H5Tget_class(stored) == class && (class != H5T_INTEGER || holds);
     (void)H5Tclose(stored);
     return fits ? LS_OK : LS_FAIL(LS_BAD_INPUT, "the dataset %s of %s holds another type of number", name, path);
 }

@@ -84,6 +84,22 @@ static void what_is_written_reads_back(void **state)
     assert_int_equal(H5Fget_obj_count((hid_t)H5F_OBJ_ALL, H5F_OBJ_ALL), 0); /* every handle was given back */
 }
 
+static void the_same_content_makes_the_same_file(void **state)
+{
+    (void)state;
+    char *bytes[2];
+    size_t lengths[2];
+    for (int i = 0; i < 2; i++) {
+        write_file("a.h5");
+        CHECK_OK(ls_file_read(&bytes[i], &lengths[i], "a.h5"));
+        if (i == 0) (void)usleep(1100000); /* HDF5's time stamps count seconds */
+    }
+    assert_int_equal(lengths[0], lengths[1]);
+    assert_memory_equal(bytes[0], bytes[1], lengths[0]);
+    free(bytes[0]);
+    free(bytes[1]);
+}
+
 static void write_foreign_hdf5(const char *path)
 {
     const hid_t file = H5Fcreate(path, H5F_ACC_TRUNC, H5P_DEFAULT, H5P_DEFAULT);
@@ -313,6 +329,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(what_is_written_reads_back),
+        cmocka_unit_test(the_same_content_makes_the_same_file),
         cmocka_unit_test(other_files_are_refused),
         cmocka_unit_test(newer_versions_are_refused),
         cmocka_unit_test(truncated_files_are_refused),
