@@ -60,7 +60,7 @@ class Planted(unittest.TestCase):
         self.plant("core/a.c", "int sum(int a, int b);\nint sum(int a, int b) { return a + b; }\n")
         self.expect("tidy", 0, "", build)
         self.plant("core/a.c", "int sum(int a);\nint sum(int a)\n{\n    const int b = 0;\n    return a / b;\n}\n")
-        self.expect("tidy", 2, "ivision by zero", build)
+        self.expect("tidy", 1, "division by zero", build)
         self.plant("core/a.c", "int sum(int a);\nint sum(int a)\n{\n    if (a);\n        a++;\n    return a;\n}\n")
         self.assertTrue(style.check_tidy(self.root, build))
         self.plant("core/a.c", "int ignore(int a);\nint ignore(int a) { return 0; }\n")
