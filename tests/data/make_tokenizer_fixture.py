@@ -60,11 +60,13 @@ def variants():
         "inverted": {"pre_tokenizer": sequence(split(r"[\s\d]", "Removed", True), plain)},
         "literal": {"pre_tokenizer": sequence(split("a.", "Isolated", False, "String"), plain)},
         "empty matches": {"pre_tokenizer": sequence(split(r"(?=\p{Lu})|^|x*", "Isolated"), plain)},
+        "line ends": {"pre_tokenizer": sequence(split(r"^[ \w]|[\w|]$", "Removed"), plain)},
         "added": {"added_tokens": [
             END_OF_TEXT, added(0, "<|a|>"), added(1, "<|a|>b"), added(2, "<|left|>", lstrip=True),
             added(3, "<|right|>", rstrip=True), added(4, "quuz", single_word=True),
             added(5, "<|late|>", normalized=True), added(6, "<|la", normalized=True, lstrip=True, rstrip=True),
-            added(7, "\n\n\n"), added(8, "l\u00e8ve")]},
+            added(7, "\n\n\n"), added(8, "l\u00e8ve"), added(9, "uuzy"),
+            added(10, "c<|a", normalized=True)]},
     }
     for behavior in ("Isolated", "MergedWithPrevious", "MergedWithNext", "Contiguous"):
         found[behavior] = {"pre_tokenizer": sequence(split(r"[\s_]", behavior), plain)}
@@ -111,8 +113,8 @@ def texts():
         "\U0001f468\u200d\U0001f469\u200d\U0001f467", "\U0001f1e9\U0001f1ea", "\u2764\ufe0f", "\U0001d49c\U00020000",
         "<|endoftext|>", "a<|endoftext|>b", "<|endoftext|", "<<|endoftext|>>", "<|endoftext|><|endoftext|>",
         " <|endoftext|> \n", "< |endoftext|>", "<|ENDOFTEXT|>", "\xa0<|endoftext|>\u3000x",
-        "<|a|>", "<|a|>b", "<|a|><|a|>bc", "x  <|left|>  y", "x  <|right|> \n y", "\u3000<|left|><|right|>\u2003",
-        "<|left|> <|left|>", "quuz", "a quuz.", "quuzy", "squuz", "\u0301quuz", "quuz\u200d", "quuz_", "\u24b6quuz",
+        "<|a|>", "<|a|>b", "<|a|><|a|>bc", "c<|a|>", "c<|a", "x  <|left|>  y", "x  <|right|> \n y", "\u3000<|left|><|right|>\u2003",
+        "<|left|> <|left|>", "quuz", "a quuz.", "quuzy", "uuzy", "squuz", "\u0301quuz", "quuz\u200d", "quuz_", "\u24b6quuz",
         "<|late|>", " <|late|> ", "x <|la <|late|>te|>", "\n\n\n\n", "l\u00e8ve \u00e9l\u00e8ve", "quuz quuz,quuz",
         "CamelCaseHTTPServer snake_case_name __init__ XMLHttpRequest", "a.b.c a.. .a a.a.",
         "\u00e0\n\u00e8\r\u00ec\t\u00f2", "// comment\n/* more */", "\\n \\\\ \\x41", "{\"k\": [1, 2, {\"x\": null}]}",

@@ -125,6 +125,34 @@ static void test_whole_words(void **state)
     destroy_machine(&m);
 }
 
+/* The cache pads words with zeros: words that differ only in NUL bytes at their end, often enough that some share a
+ * slot. */
+static void test_cache_tells_lengths_apart(void **state)
+{
+    (void)state;
+    machine m;
+    ls_bpe_scratch *scratch;
+    CHECK_OK(ls_bpe_scratch_create(&scratch));
+    make_machine(&m, 0, false);
+    for (uint32_t word = 0; word < 3000; word++) {
+        char text[24] = {0};
+        for (uint32_t i = 0; i < 3; i++) text[i] = (char)(1 + draw(word, i, 255));
+        for (int again = 0; again < 2; again++) {
+            for (size_t length = 3; length <= 8; length++) {
+                int32_t expected[24];
+                ls_ids ids = {0};
+                const int64_t count = encode_by_definition(&m, text, length, expected);
+                CHECK_OK(ls_bpe_encode(&m.bpe, scratch, text, length, &ids));
+                assert_int_equal(ids.count, count);
+                assert_memory_equal(ids.values, expected, (size_t)count * sizeof *expected);
+                free(ids.values);
+            }
+        }
+    }
+    ls_bpe_scratch_destroy(scratch);
+    destroy_machine(&m);
+}
+
 static void test_byte_alphabet(void **state)
 {
     (void)state;
@@ -146,6 +174,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_heap_equals_the_definition),
         cmocka_unit_test(test_whole_words),
+        cmocka_unit_test(test_cache_tells_lengths_apart),
         cmocka_unit_test(test_byte_alphabet),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -148,6 +148,30 @@ static void test_invalid_utf8_byte_by_byte(void **state)
     ls_tokenizer_free(tokenizer);
 }
 
+/* The space goes before the text, not before what follows an invalid byte of it. */
+static void test_prefix_space_once(void **state)
+{
+    (void)state;
+    ls_tokenizer *tokenizer;
+    cJSON *patch = cJSON_Parse("{\"pre_tokenizer\":{\"type\":\"ByteLevel\",\"add_prefix_space\":true}}");
+    CHECK_OK(data_read_tokenizer(&tokenizer, data_patched_json(patch)));
+    cJSON_Delete(patch);
+    int32_t *ids;
+    int64_t count;
+    char *back;
+    size_t length;
+    CHECK_OK(ls_tokenizer_encode(tokenizer,
+                                 "a\xFF"
+                                 "b\xFF",
+                                 4, &ids, &count));
+    CHECK_OK(ls_tokenizer_decode(tokenizer, ids, count, &back, &length));
+    assert_string_equal(back, " a\xFF"
+                              "b\xFF");
+    free(back);
+    free(ids);
+    ls_tokenizer_free(tokenizer);
+}
+
 static void test_byte_kind(void **state)
 {
     (void)state;
@@ -233,13 +257,10 @@ static void test_threads_share_a_tokenizer(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_equals_the_library),
-        cmocka_unit_test(test_round_trip_of_random_bytes),
-        cmocka_unit_test(test_long_words),
-        cmocka_unit_test(test_invalid_utf8_byte_by_byte),
-        cmocka_unit_test(test_byte_kind),
-        cmocka_unit_test(test_text_and_hash),
-        cmocka_unit_test(test_threads_share_a_tokenizer),
+        cmocka_unit_test(test_equals_the_library), cmocka_unit_test(test_round_trip_of_random_bytes),
+        cmocka_unit_test(test_long_words),         cmocka_unit_test(test_invalid_utf8_byte_by_byte),
+        cmocka_unit_test(test_prefix_space_once),  cmocka_unit_test(test_byte_kind),
+        cmocka_unit_test(test_text_and_hash),      cmocka_unit_test(test_threads_share_a_tokenizer),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

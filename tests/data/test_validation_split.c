@@ -72,6 +72,23 @@ static void test_choice_depends_on_the_seed(void **state)
     assert_in_range(early, 170, 330);
 }
 
+/* A document that alone is far beyond the aim is never held out, whichever comes first. */
+static void test_large_documents_stay(void **state)
+{
+    (void)state;
+    static ls_document documents[100];
+    bool held_out[100];
+    ls_corpus corpus = make_corpus(documents, 100, 100);
+    corpus.bytes += 10000 - documents[7].length;
+    documents[7].length = 10000;
+    for (uint64_t seed = 0; seed < 200; seed++) {
+        int64_t taken;
+        CHECK_OK(ls_validation_choose(held_out, &corpus, 0.05, seed));
+        assert_false(held_out[7]);
+        assert_true(fabs(held_out_bytes(&corpus, held_out, &taken) - 0.05 * (double)corpus.bytes) <= 50);
+    }
+}
+
 static void test_nothing_to_choose(void **state)
 {
     (void)state;
@@ -104,6 +121,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_fraction_is_met),
         cmocka_unit_test(test_choice_depends_on_the_seed),
+        cmocka_unit_test(test_large_documents_stay),
         cmocka_unit_test(test_nothing_to_choose),
         cmocka_unit_test(test_cut),
     };
