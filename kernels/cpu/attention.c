@@ -290,7 +290,7 @@ static inline __attribute__((always_inline)) void backward(ls_dtype dtype, ls_ex
         tile_pair tile;
         void *scratch = ls_cpu_scratch(exec, omp_get_thread_num(), measure.used);
         ls_arena arena = ls_arena_over(scratch, measure.used);
-        const workspace w = scratch == NULL ? (workspace){NULL} : layout(&arena, s);
+        const workspace w = scratch == NULL ? (workspace){0} : layout(&arena, s);
 #pragma omp for schedule(dynamic, 1)
         for (int64_t task = 0; task < s->n * s->G; task++)
             if (scratch != NULL) backward_task(dtype, &tile, &w, a, s, task / s->G, task % s->G);
