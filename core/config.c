@@ -105,9 +105,11 @@ static char *suggestion(const reader *self, const char *typed)
             if (nearer) nearest = candidate;
         } while (path[end++] == '.');
     }
-    for (int i = 0; nearest == NULL && i < self->field_count; i++)
-        if (strcmp(leaf(self->fields[i].path), leaf(typed)) == 0) nearest = ls_text_format("%s", self->fields[i].path);
-    return nearest;
+    if (nearest != NULL) return nearest;
+    const char *elsewhere = NULL; /* the right key at the wrong level */
+    for (int i = 0; i < self->field_count; i++)
+        if (ls_text_nearer(&best, leaf(typed), leaf(self->fields[i].path))) elsewhere = self->fields[i].path;
+    return elsewhere == NULL ? NULL : ls_text_copy(elsewhere, strlen(elsewhere));
 }
 
 static ls_status unknown_key(const reader *self, const ls_config_source *source, const yaml_node_t *key,

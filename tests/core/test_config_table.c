@@ -201,6 +201,7 @@ static void refusals_name_key_and_line(void **state)
         {"layer_dropout:\n  raet: 1\n",
          "c.yaml:2: unknown key 'layer_dropout.raet'; did you mean 'layer_dropout.rate'?"},
         {"rate: 1\n", "c.yaml:1: unknown key 'rate'; did you mean 'layer_dropout.rate'?"},
+        {"raet: 1\n", "c.yaml:1: unknown key 'raet'; did you mean 'layer_dropout.rate'?"},
         {"nothing_like_it: 1\n", "c.yaml:1: unknown key 'nothing_like_it'"},
         {"steps:\n  sub: 1\n", "c.yaml:2: steps: needs a whole number, not a section"},
         {"<<: 1\n", "c.yaml:1: unknown key '<<'"},
