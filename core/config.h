@@ -1,7 +1,7 @@
 /* Binds a YAML file to a plain C struct through a table of fields.
  *
- * The table is the single source: reading, range checks, the resolved config.yaml, and the reference in --help and
- * docs/configuration.md all come from it. YAML itself is parsed by libyaml. An unknown key, a wrong type or a value out
+ * The table is the single source: reading, range checks, the resolved config.yaml, and the reference in --help
+ * all come from it. YAML itself is parsed by libyaml. An unknown key, a wrong type or a value out
  * of range is LS_BAD_INPUT naming key, file and line ("config.yaml:12: layer_dropout.rate: 1.5 is not in [0, 1]"; a
  * near miss gets "did you mean"). Overrides "key.sub=value" are read by the same rules and named as "command line". */
 #ifndef LS_CORE_CONFIG_H
