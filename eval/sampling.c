@@ -48,73 +48,103 @@ double ls_softmax_at(const float *logits, int64_t V, int32_t id)
 /* a comes before b: larger logit, then lower id. */
 static bool before(ls_candidate a, ls_candidate b) { return a.logit > b.logit || (a.logit == b.logit && a.id < b.id); }
 
-static void sift_down(ls_candidate *heap, int64_t count, int64_t i)
+/* Heap with the best candidate at the root, or with the worst. */
+static void sift_down(ls_candidate *heap, int64_t count, int64_t i, bool worst_first)
 {
     const ls_candidate moving = heap[i];
     for (int64_t child = 2 * i + 1; child < count; child = 2 * i + 1) {
-        if (child + 1 < count && before(heap[child + 1], heap[child])) child++;
-        if (!before(heap[child], moving)) break;
+        if (child + 1 < count && before(heap[child + 1], heap[child]) != worst_first) child++;
+        if (before(heap[child], moving) == worst_first) break;
         heap[i] = heap[child];
         i = child;
     }
     heap[i] = moving;
 }
 
-static double unnormalised(float logit, double best, double temperature)
+static void make_heap(ls_candidate *heap, int64_t count, bool worst_first)
 {
-    return exp(((double)logit - best) / temperature);
+    for (int64_t i = count / 2 - 1; i >= 0; i--) sift_down(heap, count, i, worst_first);
 }
 
-/* Takes candidates off the heap, best first, until the cuts are met. They collect, in order, at the end of the array:
- * scratch[V-1] is the best. Returns how many there are. */
-static int64_t cut(ls_candidate *scratch, int64_t V, const ls_sampling *sampling, double best, double total)
+/* kept [k] = the k best of V, in no order. The rest of the vocabulary is only compared with the worst one kept. */
+static void keep_top_k(ls_candidate *kept, int64_t k, const float *logits, int64_t V)
 {
-    const int64_t most = sampling->top_k > 0 && sampling->top_k < V ? sampling->top_k : V;
-    const bool by_k = most < V;
-    double taken = 0.0;
-    int64_t count = 0;
-    for (int64_t i = V / 2 - 1; i >= 0; i--) sift_down(scratch, V, i);
-    while (count < most && (by_k || taken < sampling->top_p * total)) {
-        const ls_candidate top = scratch[0];
-        count++;
-        scratch[0] = scratch[V - count];
-        sift_down(scratch, V - count, 0);
-        scratch[V - count] = top;
-        taken += unnormalised(top.logit, best, sampling->temperature);
+    for (int64_t i = 0; i < k; i++) kept[i] = (ls_candidate){logits[i], (int32_t)i};
+    make_heap(kept, k, true);
+    for (int64_t i = k; i < V; i++) {
+        /* Ids rise, so an equal logit comes after the one that is kept. */
+        if (!(logits[i] > kept[0].logit)) continue;
+        kept[0] = (ls_candidate){logits[i], (int32_t)i};
+        sift_down(kept, k, 0, true);
     }
-    if (!by_k || sampling->top_p >= 1.0) return count;
-    /* Within the top k, top_p is a share of their own mass. */
-    const double goal = sampling->top_p * taken;
+}
+
+/* kept = those of V whose weight is not negligible: even all the others together would not make up the share that top_p
+ * leaves out, so none of them is needed to reach it. Returns how many. */
+static int64_t keep_likely(ls_candidate *kept, const float *logits, const double *weight, int64_t V, double left_out)
+{
+    const double least = 0.5 * left_out / (double)V; /* the half is for rounding */
+    int64_t count = 0;
+    for (int64_t i = 0; i < V; i++)
+        if (weight[i] >= least) kept[count++] = (ls_candidate){logits[i], (int32_t)i};
+    return count;
+}
+
+/* Moves the best to the front until their weights reach `goal`; at least one. Returns how many. */
+static int64_t keep_top_p(ls_candidate *kept, int64_t count, const double *weight, double goal)
+{
     double reached = 0.0;
-    int64_t kept = 0;
-    while (kept < count && reached < goal)
-        reached += unnormalised(scratch[V - ++kept].logit, best, sampling->temperature);
-    return kept;
+    int64_t taken = 0;
+    make_heap(kept, count, false);
+    while (taken < count && (taken == 0 || reached < goal)) {
+        const ls_candidate best = kept[0];
+        taken++;
+        kept[0] = kept[count - taken];
+        sift_down(kept, count - taken, 0, false);
+        kept[count - taken] = best;
+        reached += weight[best.id];
+    }
+    memmove(kept, kept + count - taken, sizeof *kept * (size_t)taken);
+    return taken;
+}
+
+/* kept = what the cuts leave of V tokens with these weights, whose sum is *total; makes it the sum of the kept. */
+static int64_t cut(ls_candidate *kept, double *total, const float *logits, const double *weight, int64_t V,
+                   const ls_sampling *sampling)
+{
+    int64_t count;
+    if (sampling->top_k > 0 && sampling->top_k < V) {
+        count = sampling->top_k;
+        keep_top_k(kept, count, logits, V);
+        *total = 0.0;
+        for (int64_t i = 0; i < count; i++) *total += weight[kept[i].id];
+    } else {
+        count = keep_likely(kept, logits, weight, V, (1.0 - sampling->top_p) * *total);
+    }
+    if (sampling->top_p >= 1.0) return count;
+    count = keep_top_p(kept, count, weight, sampling->top_p * *total);
+    *total = 0.0;
+    for (int64_t i = 0; i < count; i++) *total += weight[kept[i].id];
+    return count;
 }
 
 void ls_distribution(double *probability, const float *logits, int64_t V, const ls_sampling *sampling,
                      ls_candidate *scratch)
 {
-    const double best = (double)largest(logits, V);
-    const double temperature = sampling->temperature;
+    const double best = (double)largest(logits, V), temperature = sampling->temperature;
     double total = 0.0;
     for (int64_t i = 0; i < V; i++) {
-        probability[i] = unnormalised(logits[i], best, temperature);
+        probability[i] = exp(((double)logits[i] - best) / temperature);
         total += probability[i];
     }
-    const bool cuts = (sampling->top_k > 0 && sampling->top_k < V) || sampling->top_p < 1.0;
-    if (cuts) {
-        for (int64_t i = 0; i < V; i++) scratch[i] = (ls_candidate){logits[i], (int32_t)i};
-        const int64_t count = cut(scratch, V, sampling, best, total);
-        memset(probability, 0, sizeof *probability * (size_t)V);
-        total = 0.0;
-        for (int64_t i = 1; i <= count; i++) {
-            const ls_candidate kept = scratch[V - i];
-            probability[kept.id] = unnormalised(kept.logit, best, temperature);
-            total += probability[kept.id];
-        }
+    if ((sampling->top_k <= 0 || sampling->top_k >= V) && sampling->top_p >= 1.0) {
+        for (int64_t i = 0; i < V; i++) probability[i] /= total;
+        return;
     }
-    for (int64_t i = 0; i < V; i++) probability[i] /= total;
+    const int64_t count = cut(scratch, &total, logits, probability, V, sampling);
+    memset(probability, 0, sizeof *probability * (size_t)V);
+    for (int64_t i = 0; i < count; i++)
+        probability[scratch[i].id] = exp(((double)scratch[i].logit - best) / temperature) / total;
 }
 
 int32_t ls_draw(const double *probability, int64_t V, double u)
