@@ -48,34 +48,29 @@ double ls_softmax_at(const float *logits, int64_t V, int32_t id)
 /* a comes before b: larger logit, then lower id. */
 static bool before(ls_candidate a, ls_candidate b) { return a.logit > b.logit || (a.logit == b.logit && a.id < b.id); }
 
-/* Heap with the best candidate at the root, or with the worst. */
-static void sift_down(ls_candidate *heap, int64_t count, int64_t i, bool worst_first)
+/* Heap with the worst candidate at the root. */
+static void sift_down(ls_candidate *heap, int64_t count, int64_t i)
 {
     const ls_candidate moving = heap[i];
     for (int64_t child = 2 * i + 1; child < count; child = 2 * i + 1) {
-        if (child + 1 < count && before(heap[child + 1], heap[child]) != worst_first) child++;
-        if (before(heap[child], moving) == worst_first) break;
+        if (child + 1 < count && before(heap[child], heap[child + 1])) child++;
+        if (before(heap[child], moving)) break;
         heap[i] = heap[child];
         i = child;
     }
     heap[i] = moving;
 }
 
-static void make_heap(ls_candidate *heap, int64_t count, bool worst_first)
-{
-    for (int64_t i = count / 2 - 1; i >= 0; i--) sift_down(heap, count, i, worst_first);
-}
-
 /* kept [k] = the k best of V, in no order. The rest of the vocabulary is only compared with the worst one kept. */
 static void keep_top_k(ls_candidate *kept, int64_t k, const float *logits, int64_t V)
 {
     for (int64_t i = 0; i < k; i++) kept[i] = (ls_candidate){logits[i], (int32_t)i};
-    make_heap(kept, k, true);
+    for (int64_t i = k / 2 - 1; i >= 0; i--) sift_down(kept, k, i);
     for (int64_t i = k; i < V; i++) {
         /* Ids rise, so an equal logit comes after the one that is kept. */
         if (!(logits[i] > kept[0].logit)) continue;
         kept[0] = (ls_candidate){logits[i], (int32_t)i};
-        sift_down(kept, k, 0, true);
+        sift_down(kept, k, 0);
     }
 }
 
@@ -90,22 +85,46 @@ static int64_t keep_likely(ls_candidate *kept, const float *logits, const double
     return count;
 }
 
-/* Moves the best to the front until their weights reach `goal`; at least one. Returns how many. */
+static void swap(ls_candidate *a, ls_candidate *b)
+{
+    const ls_candidate old = *a;
+    *a = *b;
+    *b = old;
+}
+
+/* Splits kept[low, high) by its middle element: those before it, itself, those after it. Returns its new place and the
+ * weight of those before it. */
+static int64_t split(ls_candidate *kept, int64_t low, int64_t high, const double *weight, double *weight_before)
+{
+    int64_t place = low;
+    swap(kept + low + (high - low) / 2, kept + high - 1);
+    *weight_before = 0.0;
+    for (int64_t i = low; i < high - 1; i++) {
+        if (!before(kept[i], kept[high - 1])) continue;
+        *weight_before += weight[kept[i].id];
+        swap(kept + i, kept + place++);
+    }
+    swap(kept + place, kept + high - 1);
+    return place;
+}
+
+/* Moves the best, as few as reach `goal` together, to the front and returns how many; at least one. */
 static int64_t keep_top_p(ls_candidate *kept, int64_t count, const double *weight, double goal)
 {
+    int64_t low = 0, high = count; /* below `low` all are taken, from `high` on none */
     double reached = 0.0;
-    int64_t taken = 0;
-    make_heap(kept, count, false);
-    while (taken < count && (taken == 0 || reached < goal)) {
-        const ls_candidate best = kept[0];
-        taken++;
-        kept[0] = kept[count - taken];
-        sift_down(kept, count - taken, 0, false);
-        kept[count - taken] = best;
-        reached += weight[best.id];
+    while (low < high) {
+        double weight_before;
+        const int64_t place = split(kept, low, high, weight, &weight_before);
+        if (reached + weight_before >= goal) {
+            high = place;
+            continue;
+        }
+        reached += weight_before + weight[kept[place].id];
+        low = place + 1;
+        if (reached >= goal) return low;
     }
-    memmove(kept, kept + count - taken, sizeof *kept * (size_t)taken);
-    return taken;
+    return low;
 }
 
 /* kept = what the cuts leave of V tokens with these weights, whose sum is *total; makes it the sum of the kept. */
