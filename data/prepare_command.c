@@ -16,6 +16,7 @@
 
 enum {
     BATCH_BYTES = 16 << 20,
+    LARGE_BATCH_BYTES = 256 << 20, /* where it takes so much to give every thread a document */
     BATCH_DOCUMENTS = 4096,
     OPTION_TEXT_FIELD = 0x1000,
     OPTION_THREADS,
@@ -130,10 +131,11 @@ static ls_status list_documents(preparation *p)
 }
 
 /* Documents from `first` on that make a batch. */
-static int64_t batch_size(const ls_corpus *corpus, int64_t first)
+static int64_t batch_size(const ls_corpus *corpus, int64_t first, int threads)
 {
     int64_t count = 0, bytes = 0;
-    while (first + count < corpus->count && count < BATCH_DOCUMENTS && bytes < BATCH_BYTES)
+    while (first + count < corpus->count && count < BATCH_DOCUMENTS &&
+           (bytes < BATCH_BYTES || (count < 2 * threads && bytes < LARGE_BATCH_BYTES)))
         bytes += corpus->documents[first + count++].length;
     return count;
 }
@@ -172,7 +174,7 @@ static ls_status encode_documents(preparation *p)
     int64_t bytes = 0;
     ls_status status = LS_OK;
     for (int64_t first = 0, count; status == LS_OK && first < p->corpus.count; first += count) {
-        count = batch_size(&p->corpus, first);
+        count = batch_size(&p->corpus, first, encode.threads);
         ls_encode_batch(p->batch, &p->corpus, first, count, p->tokenizer, &encode);
         status = write_batch(p, count);
         for (int64_t i = 0; i < count; i++) {
