@@ -1,6 +1,7 @@
 /* Messages and the progress line, behind one lock. */
 #include "core/log.h"
 
+#include "core/clock.h"
 #include "core/text.h"
 
 #include <pthread.h>
@@ -10,7 +11,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
-#include <time.h>
 #include <unistd.h>
 
 #define SECONDS_BETWEEN_LINES 10.0 /* of progress, where it cannot be redrawn */
@@ -21,13 +21,6 @@ static bool drawn;       /* a progress line stands on the terminal, without its 
 static ls_text waiting;  /* the newest progress line, where it is not printed yet */
 static bool printed_any; /* a progress line was printed at `printed_at` */
 static double printed_at;
-
-static double seconds(void)
-{
-    struct timespec now;
-    (void)clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)now.tv_sec + 1e-9 * (double)now.tv_nsec;
-}
 
 static bool on_terminal(void)
 {
@@ -85,7 +78,7 @@ void ls_log_warning(const char *format, ...)
 static void print_waiting(bool due)
 {
     if (waiting.length == 0) return;
-    const double now = seconds();
+    const double now = ls_seconds_now();
     if (!due && printed_any && now - printed_at < SECONDS_BETWEEN_LINES) return;
     (void)fprintf(stderr, "%s\n", waiting.bytes);
     (void)fflush(stderr);

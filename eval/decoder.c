@@ -1,5 +1,6 @@
 #include "eval/decoder.h"
 
+#include "core/clock.h"
 #include "core/interrupt.h"
 #include "core/memory.h"
 #include "core/random.h"
@@ -8,7 +9,6 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #define PREFILL_ROWS 512
 
@@ -137,13 +137,6 @@ static ls_status check_prompt(const ls_decoder *decoder, const int32_t *prompt, 
             return LS_FAIL(LS_BAD_INPUT, "prompt token %lld is id %d, beyond the model's vocabulary of %lld",
                            (long long)i, prompt[i], (long long)V);
     return LS_OK;
-}
-
-static double now(void)
-{
-    struct timespec time;
-    (void)clock_gettime(CLOCK_MONOTONIC, &time);
-    return (double)time.tv_sec + 1e-9 * (double)time.tv_nsec;
 }
 
 static int layers_in_use(const ls_decoder *decoder)
@@ -324,9 +317,9 @@ static ls_status decode_text(ls_decoder *decoder, ls_decode_result *result, ls_d
 
         const int64_t before = decoder->length;
         int drafted, accepted;
-        const double start = now();
+        const double start = ls_seconds_now();
         LS_TRY(run_round(decoder, remaining, &drafted, &accepted));
-        result->decode_seconds += now() - start;
+        result->decode_seconds += ls_seconds_now() - start;
 
         const int64_t emitted = decoder->length - before;
         const int32_t *fresh = decoder->text + before;
@@ -355,9 +348,9 @@ ls_status ls_decoder_generate(ls_decoder *decoder, ls_decode_result *result, int
     decoder->length = prompt_count;
 
     bool stopped = false;
-    const double start = now();
+    const double start = ls_seconds_now();
     LS_TRY(prefill(decoder, &stopped));
-    result->prefill_seconds = now() - start;
+    result->prefill_seconds = ls_seconds_now() - start;
     if (stopped) return LS_OK;
     return decode_text(decoder, result, listener, context);
 }

@@ -1,7 +1,11 @@
+/* See ceilings.h. */
 #include "kernels/ceilings.h"
+
+#include "core/clock.h"
 
 #include <omp.h>
 #include <stdlib.h>
+#include <string.h>
 
 static const int64_t shapes[][3] = {{2048, 2048, 2048}, {4096, 1024, 1024}, {4096, 4096, 512}};
 #define SHAPES ((int)(sizeof shapes / sizeof shapes[0]))
@@ -19,11 +23,11 @@ struct ls_matmul_probe {
 static double run_shape(ls_matmul_probe *probe, int shape)
 {
     const int64_t M = shapes[shape][0], N = shapes[shape][1], K = shapes[shape][2];
-    const double begin = omp_get_wtime();
+    const double begin = ls_seconds_now();
     probe->exec->ops->matmul(probe->exec, probe->block + 2 * probe->piece, probe->dtype, probe->block,
                              probe->block + probe->piece, probe->dtype, M, N, K, LS_TRANSPOSE_B);
     (void)ls_exec_status(probe->exec);
-    const double speed = 2.0 * (double)M * (double)N * (double)K / (omp_get_wtime() - begin);
+    const double speed = 2.0 * (double)M * (double)N * (double)K / (ls_seconds_now() - begin);
     if (speed > probe->best) probe->best = speed;
     return speed;
 }
@@ -58,6 +62,7 @@ ls_status ls_matmul_probe_create(ls_matmul_probe **out, ls_exec *exec, ls_dtype 
         return status;
     }
     probe->block = block;
+    memset(block, 0x3c, 2 * probe->piece); /* 0.0115 in either type: zero pages would all be one page in the cache */
     choose_shape(probe);
     *out = probe;
     return ls_exec_status(exec);
@@ -95,10 +100,10 @@ double ls_read_bandwidth(const ls_exec *exec, const void *block, size_t bytes)
     const int threads = exec->threads;
     const size_t part = bytes / sizeof(words) / (size_t)threads;
     uint64_t total = 0;
-    const double begin = omp_get_wtime();
+    const double begin = ls_seconds_now();
 #pragma omp parallel num_threads(threads) reduction(^ : total)
     total ^= read_part((const words *)block + part * (size_t)omp_get_thread_num(), part);
-    const double seconds = omp_get_wtime() - begin;
+    const double seconds = ls_seconds_now() - begin;
     static volatile uint64_t keep; /* so that the reads are not dropped */
     keep = total;
     (void)keep;

@@ -156,9 +156,8 @@ static ls_status measure_ceilings(ls_bench *bench)
         if (speed > bench->read_best) bench->read_best = speed;
     }
     ls_exec_free(bench->exec, block, bytes);
-    ls_log_info("%s, %d threads: %.0f GFLOP/s bf16, %.0f GFLOP/s fp32, reads %.1f GB/s", ls_exec_describe(bench->exec),
-                bench->exec->threads, bench->matmul_best[LS_BF16] * 1e-9, bench->matmul_best[LS_F32] * 1e-9,
-                bench->read_best * 1e-9);
+    ls_log_info("%s: %.0f GFLOP/s bf16, %.0f GFLOP/s fp32, reads %.1f GB/s", ls_exec_describe(bench->exec),
+                bench->matmul_best[LS_BF16] * 1e-9, bench->matmul_best[LS_F32] * 1e-9, bench->read_best * 1e-9);
     return LS_OK;
 }
 

@@ -1,9 +1,9 @@
 /* Decoding benchmarks on the 135M shape: prefill against the best matrix product, one row against the memory's read
  * bandwidth (of the weights themselves, alternately), verification against one step. */
+#include "core/clock.h"
 #include "model/decode.h"
 #include "train/bench.h"
 
-#include <omp.h>
 #include <stdlib.h>
 
 enum { PROMPT = 512, NEW_TOKENS = 256, DRAFT = 8, EXIT_LAYER = 8 };
@@ -79,9 +79,9 @@ static ls_status prefill_case(ls_bench *bench, bench_decode *run)
             const double speed = ls_matmul_probe_run(bench->matmul);
             ceiling = speed > ceiling ? speed : ceiling;
         }
-        const double begin = omp_get_wtime();
+        const double begin = ls_seconds_now();
         LS_TRY(forward(run, 0, 0, PROMPT, 1));
-        seconds[round] = omp_get_wtime() - begin;
+        seconds[round] = ls_seconds_now() - begin;
         share[round] = flop / seconds[round] / ceiling;
     }
     const double typical = ls_median(seconds, ROUNDS);
@@ -104,9 +104,9 @@ static ls_status one_row_case(ls_bench *bench, bench_decode *run)
     LS_TRY(forward(run, 0, 0, 1, 1));
     for (int round = 0; round < ROUNDS; round++) {
         const double before = ls_read_bandwidth(bench->exec, run->model.weights, bytes);
-        const double begin = omp_get_wtime();
+        const double begin = ls_seconds_now();
         for (int i = 0; i < EACH; i++) LS_TRY(forward(run, 0, round * EACH + i, 1, 1));
-        seconds[round] = (omp_get_wtime() - begin) / EACH;
+        seconds[round] = (ls_seconds_now() - begin) / EACH;
         const double after = ls_read_bandwidth(bench->exec, run->model.weights, bytes);
         const double ceiling = before > after ? before : after;
         if (ceiling > bench->read_best) bench->read_best = ceiling;
@@ -130,15 +130,15 @@ static ls_status verify_case(ls_bench *bench, bench_decode *run)
     enum { ROUNDS = 25 };
     double ratio[ROUNDS], seconds[ROUNDS];
     for (int round = -1; round < ROUNDS; round++) {
-        double begin = omp_get_wtime();
+        double begin = ls_seconds_now();
         LS_TRY(forward(run, EXIT_LAYER, NEW_TOKENS, 1, 1));
-        const double one = omp_get_wtime() - begin;
-        begin = omp_get_wtime();
+        const double one = ls_seconds_now() - begin;
+        begin = ls_seconds_now();
         LS_TRY(forward(run, EXIT_LAYER, NEW_TOKENS, DRAFT + 1, DRAFT + 1));
-        const double all = omp_get_wtime() - begin;
-        begin = omp_get_wtime();
+        const double all = ls_seconds_now() - begin;
+        begin = ls_seconds_now();
         LS_TRY(forward(run, EXIT_LAYER, NEW_TOKENS, 1, 1));
-        const double again = omp_get_wtime() - begin;
+        const double again = ls_seconds_now() - begin;
         if (round < 0) continue;
         seconds[round] = all;
         ratio[round] = all / (0.5 * (one + again));

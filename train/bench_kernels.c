@@ -1,9 +1,8 @@
 /* Every op at the sizes that matter, from the table of cases that the tests use: products as shares of the best matrix
  * product, the rest as shares of the memory's read bandwidth. */
+#include "core/clock.h"
 #include "kernels/cases.h"
 #include "train/bench.h"
-
-#include <omp.h>
 
 static ls_status time_case(ls_case_run *run, double *seconds)
 {
@@ -11,10 +10,10 @@ static ls_status time_case(ls_case_run *run, double *seconds)
     double all[ROUNDS];
     ls_case_call(run);
     for (int round = 0; round < ROUNDS; round++) {
-        const double begin = omp_get_wtime();
+        const double begin = ls_seconds_now();
         ls_case_call(run);
         LS_TRY(ls_exec_status(run->exec));
-        all[round] = omp_get_wtime() - begin;
+        all[round] = ls_seconds_now() - begin;
     }
     *seconds = ls_median(all, ROUNDS);
     return ls_exec_status(run->exec);

@@ -1,11 +1,11 @@
 /* Training benchmarks: steps against the best matrix product, what dropped samples save, what exits cost in memory. */
+#include "core/clock.h"
 #include "core/memory.h"
 #include "core/random.h"
 #include "model/training.h"
 #include "optim/optimizer.h"
 #include "train/bench.h"
 
-#include <omp.h>
 #include <stdlib.h>
 
 typedef struct bench_run {
@@ -64,10 +64,10 @@ static ls_status pass(bench_run *run)
 static ls_status timed_step(bench_run *run, bool update, double *seconds)
 {
     double norm;
-    const double begin = omp_get_wtime();
+    const double begin = ls_seconds_now();
     LS_TRY(pass(run));
     if (update) LS_TRY(ls_optimizer_step(&run->optimizer, 1e-4, &norm));
-    *seconds = omp_get_wtime() - begin;
+    *seconds = ls_seconds_now() - begin;
     return LS_OK;
 }
 
