@@ -162,7 +162,7 @@ def check_heads(root):
         header = re.sub(r"^tests/(.*)/test_", r"\1/", path[:-2]) + ".h"
         if not match and path.endswith(".c") and os.path.exists(os.path.join(root, header)):
             continue
-        if not match or len(match[1].split()) < 3:
+        if not match or len(match[1].split()) < 2:
             complaints.append(f"{path}:1: does not begin with a comment that says what the file is")
         elif path.endswith(".c") and match[0].count("\n") + 1 > HEAD_LINES:
             complaints.append(f"{path}:1: its head comment is longer than {HEAD_LINES} lines")
