@@ -229,12 +229,14 @@ static void print_closing_line(const generate_job *job)
     if (result->drafted > 0)
         (void)snprintf(acceptance, sizeof acceptance, "%.1f %%",
                        100.0 * (double)result->accepted / (double)result->drafted);
-    ls_log_info("%s: %lld tokens at %.1f tokens/s (%.3f s; prefill of %lld tokens apart, %.3f s), acceptance %s, "
-                "%.2f tokens a round, ended by %s%s",
-                ls_decode_mode_names[job->decoding.mode], (long long)result->count, tokens_per_second(result),
-                result->decode_seconds, (long long)job->prompt_count, result->prefill_seconds, acceptance,
-                result->rounds > 0 ? (double)result->count / (double)result->rounds : 0.0, result->finish_reason,
-                job->stream.colour && result->drafted > 0 ? "; green: drafted and accepted" : "");
+    ls_log_info(
+        "%s: %lld tokens in %.3f s, %.1f tokens/s; acceptance %s, %.2f tokens a round; prompt of %lld tokens in "
+        "%.3f s apart; ended by %s%s",
+        ls_decode_mode_names[job->decoding.mode], (long long)result->count, result->decode_seconds,
+        tokens_per_second(result), acceptance,
+        result->rounds > 0 ? (double)result->count / (double)result->rounds : 0.0, (long long)job->prompt_count,
+        result->prefill_seconds, result->finish_reason,
+        job->stream.colour && result->drafted > 0 ? "; green: drafted and accepted" : "");
 }
 
 static void show(void *context, const int32_t *tokens, int count, int accepted_drafts)
