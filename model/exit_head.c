@@ -8,7 +8,7 @@ static void run_chunk(const ls_model *model, const ls_activations *a, float *gra
 {
     ls_exec *exec = model->exec;
     const ls_backend *ops = exec->ops;
-    const ls_dtype dtype = model->dtype;
+    const ls_dtype dtype = model->dtype, logits_dtype = gradients == NULL ? LS_F32 : dtype;
     const int64_t C = model->config.hidden_size, V = model->config.vocab_size;
     const int64_t left = a->rows.count - first, real = left < count ? left : count;
     const int32_t *slot = a->rows.slot[layer] + first;
@@ -18,8 +18,8 @@ static void run_chunk(const ls_model *model, const ls_activations *a, float *gra
     /* logits[count,V] = normed[count,C] head[V,C]^T */
     ops->rmsnorm_forward(exec, a->head_normed, a->head_rstd, a->residual, slot, norm, dtype, count, 1, C,
                          (float)model->config.rms_norm_eps);
-    ops->matmul(exec, a->logits, dtype, a->head_normed, head, dtype, count, V, C, LS_TRANSPOSE_B);
-    ops->cross_entropy(exec, a->rows.loss[layer] + first, a->logits, a->rows.target + first, dtype,
+    ops->matmul(exec, a->logits, logits_dtype, a->head_normed, head, dtype, count, V, C, LS_TRANSPOSE_B);
+    ops->cross_entropy(exec, a->rows.loss[layer] + first, a->logits, a->rows.target + first, logits_dtype,
                        gradients == NULL ? 0.0f : gradient_scale, count, V);
     if (gradients == NULL) return;
     /* dhead[V,C] += dlogits[count,V]^T normed[count,C];  dnormed[count,C] = dlogits[count,V] head[V,C] */
@@ -34,9 +34,11 @@ void ls_exit_head_run(const ls_model *model, const ls_activations *a, float *gra
 {
     /* A weight too small for fp32 leaves no gradient; the cross-entropy would leave the logits standing. */
     if (gradient_scale == 0.0f) gradients = NULL;
-    for (int64_t first = 0; first < a->rows.padded; first += a->rows.chunk) {
+    /* Where only the loss is wanted the logits stay fp32, in the same memory: fewer rows at a time. */
+    const int64_t chunk = gradients == NULL && model->dtype == LS_BF16 ? a->rows.chunk / 2 : a->rows.chunk;
+    for (int64_t first = 0; first < a->rows.padded; first += chunk) {
         const int64_t left = a->rows.padded - first;
-        run_chunk(model, a, gradients, layer, gradient_scale, first, left < a->rows.chunk ? left : a->rows.chunk);
+        run_chunk(model, a, gradients, layer, gradient_scale, first, left < chunk ? left : chunk);
     }
 }
 
