@@ -2,6 +2,7 @@
  *
  * The documents are listed first (corpus.h), then encoded batch by batch on all processors and written in their order,
  * so that the file depends on the input and the options alone, not on the number of threads. */
+#include "core/clock.h"
 #include "core/interrupt.h"
 #include "core/log.h"
 #include "core/text.h"
@@ -12,7 +13,6 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 enum {
     BATCH_BYTES = 16 << 20,
@@ -40,7 +40,7 @@ typedef struct preparation {
     ls_token_writer *writer;
     ls_encoded *batch; /* [BATCH_DOCUMENTS] */
     size_t text_bytes;
-    struct timespec start;
+    double start; /* seconds */
 } preparation;
 
 static const struct argp_option option_table[] = {
@@ -105,13 +105,6 @@ static error_t parse_option(int key, char *argument, struct argp_state *state)
     return status == LS_OK ? 0 : EINVAL;
 }
 
-static double seconds_since(const struct timespec *start)
-{
-    struct timespec now;
-    (void)clock_gettime(CLOCK_MONOTONIC, &now);
-    return (double)(now.tv_sec - start->tv_sec) + 1e-9 * (double)(now.tv_nsec - start->tv_nsec);
-}
-
 static ls_status list_documents(preparation *p)
 {
     const options *o = p->options;
@@ -156,7 +149,7 @@ static ls_status write_batch(preparation *p, int64_t count)
 static void show_progress(const preparation *p, int64_t bytes)
 {
     const int64_t total = p->corpus.bytes;
-    const double seconds = seconds_since(&p->start);
+    const double seconds = ls_seconds_now() - p->start;
     const double rate = seconds > 0 ? (double)bytes / seconds : 0;
     ls_log_progress("prepare: %.1f of %.1f MB, %.2f million tokens, %.1f MB/s, %.0f s left", 1e-6 * (double)bytes,
                     1e-6 * (double)total,
@@ -218,7 +211,7 @@ static ls_status prepare(const options *o)
     LS_TRY_GOTO(ls_tokenizer_open(&p.tokenizer, o->tokenizer), done);
     LS_TRY_GOTO(list_documents(&p), done);
     LS_TRY_GOTO(ls_token_writer_create(&p.writer, o->out, p.tokenizer), done);
-    (void)clock_gettime(CLOCK_MONOTONIC, &p.start);
+    p.start = ls_seconds_now();
     LS_TRY_GOTO(encode_documents(&p), done);
     status = finish(&p);
 done:
