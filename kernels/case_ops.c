@@ -123,6 +123,34 @@ static void matmul_rows_call(const ls_case_run *run)
 
 static double matmul_rows_flop(const ls_case *c) { return 2.0 * (double)c->R * (double)c->N * (double)c->K; }
 
+/* ---- bias -------------------------------------------------------------------------------------------------------- */
+
+static void bias_add_declare(ls_case_run *run)
+{
+    const ls_case *const c = &run->what;
+    writes(add_typed(run, "x", c->R * c->N, LS_FILL_SPREAD), 0.0, HALF_ULP_F32); /* one sum, one store */
+    add_typed(run, "bias", c->N, LS_FILL_SPREAD);
+}
+
+static void bias_add_call(const ls_case_run *run)
+{
+    OPS->bias_add(run->exec, DATA("x"), DATA("bias"), run->dtype, run->what.R, run->what.N);
+}
+
+static void bias_backward_declare(ls_case_run *run)
+{
+    const ls_case *const c = &run->what;
+    writes(add_float(run, "dbias", c->N, LS_FILL_SPREAD), product_error(c->R), FEW_F32);
+    add_typed(run, "dout", c->R * c->N, LS_FILL_SPREAD);
+}
+
+static void bias_backward_call(const ls_case_run *run)
+{
+    OPS->bias_backward(run->exec, DATA("dbias"), DATA("dout"), run->dtype, run->what.R, run->what.N);
+}
+
+static double bias_flop(const ls_case *c) { return (double)c->R * (double)c->N; }
+
 /* ---- embedding --------------------------------------------------------------------------------------------------- */
 
 static int64_t smaller(int64_t a, int64_t b) { return a < b ? a : b; }
@@ -550,6 +578,8 @@ static void convert_call(const ls_case_run *run)
 const ls_case_op ls_case_ops[LS_OP_COUNT] = {
     [LS_OP_matmul] = {matmul_declare, NULL, matmul_call, matmul_flop},
     [LS_OP_matmul_rows] = {matmul_rows_declare, NULL, matmul_rows_call, matmul_rows_flop},
+    [LS_OP_bias_add] = {bias_add_declare, NULL, bias_add_call, bias_flop},
+    [LS_OP_bias_backward] = {bias_backward_declare, NULL, bias_backward_call, bias_flop},
     [LS_OP_embedding_forward] = {embedding_forward_declare, NULL, embedding_forward_call, no_flop},
     [LS_OP_embedding_backward] = {embedding_backward_declare, NULL, embedding_backward_call, embedding_backward_flop},
     [LS_OP_rmsnorm_forward] = {rmsnorm_forward_declare, NULL, rmsnorm_forward_call, rmsnorm_forward_flop},

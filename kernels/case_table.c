@@ -100,6 +100,16 @@ static void matmul_rows_cases(ls_case_list *list)
     add_products(list, (ls_case){.op = LS_OP_matmul_rows, .R = 2, .N = 0, .K = 16});
 }
 
+static void bias_cases(ls_case_list *list, ls_op op)
+{
+    static const int64_t rows[] = {0, 1, 2, 31, 32, 33, 67, 257};
+    for (size_t i = 0; i < COUNT(WIDTHS); i++) add_both(list, (ls_case){.op = op, .R = 5, .N = WIDTHS[i]});
+    for (size_t i = 0; i < COUNT(rows); i++) add_both(list, (ls_case){.op = op, .R = rows[i], .N = 41});
+    add_both(list, (ls_case){.op = op, .R = 5000, .N = 19});
+    add_both(list, (ls_case){.op = op, .R = 67, .N = 1031});
+    add_both(list, (ls_case){.op = op, .R = 3, .N = 0});
+}
+
 static void embedding_cases(ls_case_list *list)
 {
     static const int64_t rows[] = {0, 1, 64, 257};
@@ -352,6 +362,9 @@ static void other_benchmarks(ls_case_list *list, const shape *s)
                              .G = s->G,
                              .D = s->D,
                              .capacity = 2 * s->T});
+    const int64_t projected = (s->H + 2 * s->G) * s->D;
+    add_both(list, (ls_case){.op = LS_OP_bias_add, .options = mark, .R = rows, .N = projected});
+    add_both(list, (ls_case){.op = LS_OP_bias_backward, .options = mark, .R = rows, .N = projected});
     add_both(list, (ls_case){.op = LS_OP_swiglu_forward, .options = mark, .R = rows, .F = s->F});
     add_both(list, (ls_case){.op = LS_OP_swiglu_backward, .options = mark, .R = rows, .F = s->F});
     add_both(list, (ls_case){.op = LS_OP_cross_entropy, .options = mark, .R = HEAD_ROWS, .V = s->V});
@@ -383,6 +396,8 @@ ls_status ls_case_list_make(ls_case_list *out)
     *out = (ls_case_list){0};
     matmul_cases(out);
     matmul_rows_cases(out);
+    bias_cases(out, LS_OP_bias_add);
+    bias_cases(out, LS_OP_bias_backward);
     embedding_cases(out);
     for (size_t i = 0; i < COUNT(slab); i++) slab_cases(out, slab[i], 0);
     slab_cases(out, LS_OP_rmsnorm_forward, LS_CASE_NO_EXTRA);

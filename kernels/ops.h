@@ -37,6 +37,13 @@ typedef void ls_matmul_op(ls_exec *exec, void *out, ls_dtype out_dtype, const vo
 typedef void ls_matmul_rows_op(ls_exec *exec, void *out, ls_dtype out_dtype, const void *x, const void *weight,
                                ls_dtype dtype, int64_t R, int64_t N, int64_t K);
 
+/* ---- bias -------------------------------------------------------------------------------------------------------- */
+
+/* x[r,:] += bias in place; x [R,N], bias [N]. Rows bitwise independent of R. */
+typedef void ls_bias_add_op(ls_exec *exec, void *x, const void *bias, ls_dtype dtype, int64_t R, int64_t N);
+/* dbias[n] += sum_r dout[r,n]; dbias [N] fp32, dout [R,N]. */
+typedef void ls_bias_backward_op(ls_exec *exec, float *dbias, const void *dout, ls_dtype dtype, int64_t R, int64_t N);
+
 /* ---- embedding --------------------------------------------------------------------------------------------------- */
 
 /* out[r,:] = weight[token[r],:]; out [R,C] fp32, weight [V,C], 0 <= token[r] < V. */
@@ -160,6 +167,8 @@ typedef void ls_convert_op(ls_exec *exec, void *out, ls_dtype out_dtype, const v
 #define LS_OP_LIST(X)                                                                                                  \
     X(matmul)                                                                                                          \
     X(matmul_rows)                                                                                                     \
+    X(bias_add)                                                                                                        \
+    X(bias_backward)                                                                                                   \
     X(embedding_forward)                                                                                               \
     X(embedding_backward)                                                                                              \
     X(rmsnorm_forward)                                                                                                 \

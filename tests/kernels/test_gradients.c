@@ -237,6 +237,23 @@ static void embedding_backward_is_the_adjoint(ls_exec *exec)
     ls_case_finish(&forward), ls_case_finish(&backward);
 }
 
+/* <0 + b, y> = <b, bias_backward(y)>, over more rows than one block of the sum has. */
+static void bias_backward_is_the_adjoint(ls_exec *exec)
+{
+    ls_case what = {.op = LS_OP_bias_add, .R = 71, .N = 37};
+    ls_case_run forward, backward;
+    prepare(&forward, what, exec, 10);
+    what.op = LS_OP_bias_backward;
+    prepare(&backward, what, exec, 11);
+    zero(&forward, "x");
+    zero(&backward, "dbias");
+    ls_case_call(&forward);
+    ls_case_call(&backward);
+    assert_near(inner(ls_case_find(&forward, "x"), ls_case_find(&backward, "dout")),
+                inner(ls_case_find(&forward, "bias"), ls_case_find(&backward, "dbias")), 71 * 37);
+    ls_case_finish(&forward), ls_case_finish(&backward);
+}
+
 /* The three products of a linear layer, in the layouts that training uses: y = x W', dx = dy W, dW += dy' x. */
 static void products_of_a_linear_layer(ls_exec *exec)
 {
@@ -265,6 +282,7 @@ static void linear_ops(ls_exec *exec)
     rope_back_is_the_adjoint(exec);
     gather_is_the_adjoint_of_residual_add(exec);
     embedding_backward_is_the_adjoint(exec);
+    bias_backward_is_the_adjoint(exec);
     products_of_a_linear_layer(exec);
 }
 
@@ -286,7 +304,7 @@ static void every_backward_op_is_checked(void **state)
     (void)state;
     for (int op = 0; op < (int)LS_OP_COUNT; op++) {
         if (strstr(ls_op_names[op], "_backward") == NULL) continue;
-        bool checked = op == (int)LS_OP_embedding_backward;
+        bool checked = op == (int)LS_OP_embedding_backward || op == (int)LS_OP_bias_backward;
         for (int k = 0; k < PAIR_COUNT; k++) checked = checked || (int)PAIRS[k].backward == op;
         if (!checked) fail_msg("%s has no gradient check", ls_op_names[op]);
     }

@@ -84,6 +84,11 @@ static row_op describe_swiglu(ls_case what)
     return (row_op){describe_swiglu, what, {plain("gate_up", 2 * what.F)}, {plain("out", what.F)}};
 }
 
+static row_op describe_bias(ls_case what)
+{
+    return (row_op){describe_bias, what, {plain("x", what.N)}, {plain("x", what.N)}};
+}
+
 /* T = 1: slots are row numbers. */
 static row_op describe_rmsnorm(ls_case what)
 {
@@ -241,6 +246,8 @@ static const row_case ROW_CASES[] = {
     {describe_matmul_rows, {.op = LS_OP_matmul_rows, .R = MOST_ROWS, .N = 130, .K = 576}},
     {describe_matmul_rows, {.op = LS_OP_matmul_rows, .R = MOST_ROWS, .N = 1, .K = 1536}},
     {describe_matmul_rows, {.op = LS_OP_matmul_rows, .R = MOST_ROWS, .N = 33, .K = 7}},
+    {describe_bias, {.op = LS_OP_bias_add, .R = MOST_ROWS, .N = 41}},
+    {describe_bias, {.op = LS_OP_bias_add, .R = MOST_ROWS, .N = 2304}},
     {describe_rmsnorm, {.op = LS_OP_rmsnorm_forward, .B = MOST_ROWS, .n = MOST_ROWS, .T = 1, .C = 37}},
     {describe_rmsnorm, {.op = LS_OP_rmsnorm_forward, .B = MOST_ROWS, .n = MOST_ROWS, .T = 1, .C = 576}},
     {describe_swiglu, {.op = LS_OP_swiglu_forward, .R = MOST_ROWS, .F = 41}},
