@@ -33,6 +33,7 @@ struct ls_decoder {
     size_t host_bytes;
     double *draft_probability; /* [max_draft, V], q; its pages are touched only when sampling */
     double *probability;       /* [V], p */
+    float *host_logits;        /* [LS_DECODE_ROWS, V], what the host has of `logits` */
     ls_candidate *scratch;     /* [V] */
     int32_t *text;             /* [capacity] prompt and new tokens; all but the last are in the cache between rounds */
     int32_t *draft;            /* [max_draft] */
@@ -53,6 +54,7 @@ static void lay_out_host(ls_decoder *decoder, ls_arena *arena)
     const int64_t V = decoder->model->config.vocab_size;
     decoder->draft_probability = LS_TAKE(arena, double, decoder->max_draft *V);
     decoder->probability = LS_TAKE(arena, double, V);
+    decoder->host_logits = LS_TAKE(arena, float, LS_DECODE_ROWS *V);
     decoder->scratch = LS_TAKE(arena, ls_candidate, V);
     decoder->text = LS_TAKE(arena, int32_t, decoder->capacity);
     decoder->draft = LS_TAKE(arena, int32_t, decoder->max_draft);
@@ -159,6 +161,15 @@ static ls_status prefill(ls_decoder *decoder, bool *stopped)
     return ls_exec_status(decoder->model->exec);
 }
 
+/* logits of hidden [R,C], R <= LS_DECODE_ROWS, to host_logits. */
+static ls_status read_logits(ls_decoder *decoder, const float *hidden, int64_t R)
+{
+    const size_t bytes = sizeof(float) * (size_t)(R * decoder->model->config.vocab_size);
+    LS_TRY(ls_decode_logits(decoder->decode, decoder->logits, hidden, R));
+    LS_TRY(ls_exec_status(decoder->model->exec));
+    return ls_exec_download(decoder->model->exec, decoder->host_logits, decoder->logits, bytes);
+}
+
 static double draw(const ls_decoder *decoder, int64_t position, uint32_t purpose)
 {
     return ls_random_uniform(decoder->options->sampling.seed, LS_STREAM_SAMPLING, (uint32_t)position, purpose, 0);
@@ -201,12 +212,13 @@ static ls_status draft_by_layers(ls_decoder *decoder, int limit, int *drafted, i
         LS_TRY(ls_decode_layers(decoder->decode, state, 0, options->exit_layer, start + i, 1));
         *rows = i + 1;
         if (i == limit) return LS_OK;
-        LS_TRY(ls_decode_logits(decoder->decode, decoder->logits, state, 1));
+        LS_TRY(read_logits(decoder, state, 1));
+        const float *logits = decoder->host_logits;
         if (options->draft_confidence > 0.0 &&
-            ls_softmax_at(decoder->logits, V, ls_argmax(decoder->logits, V)) < options->draft_confidence)
+            ls_softmax_at(logits, V, ls_argmax(logits, V)) < options->draft_confidence)
             return LS_OK;
-        LS_TRY(pick(decoder, decoder->draft + i, decoder->draft_probability + i * V, decoder->logits, start + 1 + i,
-                    DRAW_DRAFT));
+        LS_TRY(
+            pick(decoder, decoder->draft + i, decoder->draft_probability + i * V, logits, start + 1 + i, DRAW_DRAFT));
         *drafted = i + 1;
         token = decoder->draft + i;
         if (*token == options->end_of_text) return LS_OK;
@@ -268,12 +280,11 @@ static ls_status verify(ls_decoder *decoder, int first_layer, int64_t rows, int 
         const int64_t R = rows - first < LS_DECODE_ROWS ? rows - first : LS_DECODE_ROWS;
         float *state = decoder->exit_states + first * C;
         LS_TRY(ls_decode_layers(decoder->decode, state, first_layer, layers_in_use(decoder), start + first, R));
-        LS_TRY(ls_decode_logits(decoder->decode, decoder->logits, state, R));
-        LS_TRY(ls_exec_status(decoder->model->exec));
+        LS_TRY(read_logits(decoder, state, R));
         for (int64_t r = 0; r < R; r++) {
             int32_t token;
             bool agreed;
-            LS_TRY(decide(decoder, &token, &agreed, decoder->logits + r * V, first + r, drafted));
+            LS_TRY(decide(decoder, &token, &agreed, decoder->host_logits + r * V, first + r, drafted));
             decoder->text[decoder->length++] = token;
             if (!agreed) return LS_OK;
             ++*accepted;

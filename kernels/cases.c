@@ -242,7 +242,12 @@ ls_status ls_case_prepare(ls_case_run *run, const ls_case *what, ls_exec *exec, 
     run->bytes = place(run, NULL, shifted);
     void *block;
     LS_TRY(ls_exec_allocate(exec, &block, run->bytes, "a kernel test case"));
-    run->block = block;
+    run->device = block;
+    run->block = exec->memory->host ? block : malloc(run->bytes);
+    if (run->block == NULL) {
+        ls_case_finish(run);
+        return LS_FAIL(LS_NO_MEMORY, "out of memory for a kernel test case");
+    }
     memset(run->block, SENTINEL, run->bytes);
     (void)place(run, run->block, shifted);
     for (int i = 0; i < run->buffers; i++) fill(&run->buffer[i], what, seed);
@@ -260,7 +265,7 @@ ls_status ls_case_prepare(ls_case_run *run, const ls_case *what, ls_exec *exec, 
         }
         memcpy(run->before, run->block, run->bytes);
     }
-    return ls_exec_status(exec);
+    return exec->memory->host ? LS_OK : ls_exec_upload(exec, run->device, run->block, run->bytes);
 }
 
 #ifdef POISON_BANDS
@@ -277,16 +282,36 @@ static void guard(const ls_case_run *run) { (void)run; }
 static void unguard(const ls_case_run *run) { (void)run; }
 #endif
 
+/* Points the buffers into another copy of the block. */
+static void move(ls_case_run *run, unsigned char *to, const unsigned char *from)
+{
+    for (int i = 0; i < run->buffers; i++)
+        run->buffer[i].data = to + ((const unsigned char *)run->buffer[i].data - from);
+}
+
+void ls_case_launch(ls_case_run *run)
+{
+    move(run, run->device, run->block);
+    ls_case_ops[run->what.op].call(run);
+    move(run, run->block, run->device);
+}
+
 void ls_case_call(ls_case_run *run)
 {
+    const bool host = run->exec->memory->host;
+    ls_status status = LS_OK;
     guard(run);
-    ls_case_ops[run->what.op].call(run);
+    if (!host) status = ls_exec_upload(run->exec, run->device, run->block, run->bytes);
+    if (status == LS_OK) ls_case_launch(run);
+    if (status == LS_OK && !host) status = ls_exec_download(run->exec, run->block, run->device, run->bytes);
     unguard(run);
+    if (run->exec->status == LS_OK) run->exec->status = status;
 }
 
 void ls_case_finish(ls_case_run *run)
 {
-    ls_exec_free(run->exec, run->block, run->bytes);
+    if (run->block != run->device) free(run->block);
+    ls_exec_free(run->exec, run->device, run->bytes);
     free(run->before);
     *run = (ls_case_run){0};
 }

@@ -87,7 +87,8 @@ typedef struct ls_case_run {
     uint64_t seed;
     ls_case_buffer buffer[LS_CASE_BUFFERS];
     int buffers;
-    unsigned char *block;  /* all buffers and bands */
+    unsigned char *block;  /* all buffers and bands, as the host sees them */
+    unsigned char *device; /* the same in the memory of exec; `block` itself on CPUs */
     unsigned char *before; /* the block as it was, to find stray writes; NULL unless LS_RUN_GUARDED */
     size_t bytes;
 } ls_case_run;
@@ -100,8 +101,10 @@ enum {                     /* options of ls_case_prepare */
 
 /* Makes the buffers of `what` in the memory of `exec` and fills them: equal seeds give equal values on every device. */
 ls_status ls_case_prepare(ls_case_run *run, const ls_case *what, ls_exec *exec, uint64_t seed, unsigned options);
-/* Calls the op once. May be called again: in-place ops then go on from what they left. */
+/* Calls the op once, results and all. May be called again: in-place ops then go on from what they left. */
 void ls_case_call(ls_case_run *run);
+/* The op alone, for timing: what it leaves stays on the device. */
+void ls_case_launch(ls_case_run *run);
 void ls_case_finish(ls_case_run *run);
 
 /* The buffer of that name, NULL when this case passes NULL for it. */

@@ -47,6 +47,20 @@ static void choose_shape(ls_matmul_probe *probe)
     }
 }
 
+/* 0.0115 in either type: zero pages would all be one page in the cache. */
+static ls_status fill_inputs(const ls_matmul_probe *probe)
+{
+    enum { PIECE = 1 << 20 };
+    unsigned char *values = malloc(PIECE);
+    if (values == NULL) return LS_FAIL(LS_NO_MEMORY, "out of memory");
+    memset(values, 0x3c, PIECE);
+    ls_status status = LS_OK;
+    for (size_t at = 0; at < 2 * probe->piece && status == LS_OK; at += PIECE)
+        status = ls_exec_upload(probe->exec, probe->block + at, values, PIECE);
+    free(values);
+    return status;
+}
+
 ls_status ls_matmul_probe_create(ls_matmul_probe **out, ls_exec *exec, ls_dtype dtype)
 {
     *out = NULL;
@@ -62,7 +76,11 @@ ls_status ls_matmul_probe_create(ls_matmul_probe **out, ls_exec *exec, ls_dtype 
         return status;
     }
     probe->block = block;
-    memset(block, 0x3c, 2 * probe->piece); /* 0.0115 in either type: zero pages would all be one page in the cache */
+    const ls_status filled = fill_inputs(probe);
+    if (filled != LS_OK) {
+        ls_matmul_probe_destroy(probe);
+        return filled;
+    }
     choose_shape(probe);
     *out = probe;
     return ls_exec_status(exec);

@@ -38,9 +38,52 @@ static int offered_processors(void)
     return online < 1 ? 1 : online > MAX_THREADS ? MAX_THREADS : (int)online;
 }
 
+/* ---- the process's own memory ------------------------------------------------------------------------------------ */
+
+static ls_status host_allocate(ls_exec *exec, void **out, size_t bytes, const char *what)
+{
+    (void)exec;
+    return ls_memory_map(out, bytes, what);
+}
+
+static void host_release(ls_exec *exec, void *block, size_t bytes)
+{
+    (void)exec;
+    ls_memory_unmap(block, bytes);
+}
+
+static ls_status host_copy(void *out, const void *in, size_t bytes)
+{
+    if (bytes > 0) memcpy(out, in, bytes);
+    return LS_OK;
+}
+
+static ls_status host_upload(ls_exec *exec, void *device, const void *host, size_t bytes)
+{
+    (void)exec;
+    return host_copy(device, host, bytes);
+}
+
+static ls_status host_download(ls_exec *exec, void *host, const void *device, size_t bytes)
+{
+    (void)exec;
+    return host_copy(host, device, bytes);
+}
+
+static ls_status host_wait(ls_exec *exec) { return exec->status; }
+
+static const ls_exec_memory host_memory = {.host = true,
+                                           .allocate = host_allocate,
+                                           .release = host_release,
+                                           .upload = host_upload,
+                                           .download = host_download,
+                                           .wait = host_wait};
+
+/* ---- the exec ---------------------------------------------------------------------------------------------------- */
+
 ls_status ls_exec_create(ls_exec *out, ls_device device, int threads)
 {
-    *out = (ls_exec){.device = device};
+    *out = (ls_exec){.device = device, .memory = &host_memory};
     if (threads < 0 || threads > MAX_THREADS)
         return LS_FAIL(LS_BAD_INPUT, "the number of threads must be 0 (all processors) to %d, not %d", MAX_THREADS,
                        threads);
@@ -69,17 +112,27 @@ void ls_exec_destroy(ls_exec *exec)
 
 ls_status ls_exec_allocate(ls_exec *exec, void **out, size_t bytes, const char *what)
 {
-    (void)exec;
-    return ls_memory_map(out, bytes, what);
+    return exec->memory->allocate(exec, out, bytes, what);
 }
 
 void ls_exec_free(ls_exec *exec, void *block, size_t bytes)
 {
-    (void)exec;
-    ls_memory_unmap(block, bytes);
+    if (block != NULL) exec->memory->release(exec, block, bytes);
 }
 
-ls_status ls_exec_status(ls_exec *exec) { return exec->status; }
+ls_status ls_exec_upload(ls_exec *exec, void *device, const void *host, size_t bytes)
+{
+    return exec->memory->upload(exec, device, host, bytes);
+}
+
+ls_status ls_exec_download(ls_exec *exec, void *host, const void *device, size_t bytes)
+{
+    return exec->memory->download(exec, host, device, bytes);
+}
+
+ls_status ls_exec_status(ls_exec *exec) { return exec->memory->wait(exec); }
+
+ls_status ls_exec_failed(const ls_exec *exec) { return exec->status; }
 
 bool ls_exec_has_fast_bf16(const ls_exec *exec)
 {

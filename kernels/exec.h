@@ -7,6 +7,8 @@
 #include "core/status.h"
 #include "kernels/ops.h"
 
+#include <stdbool.h>
+
 typedef enum ls_device {
     LS_DEVICE_REFERENCE = 0, /* plain C, double accumulation: slow, the definition */
     LS_DEVICE_CPU = 1,       /* oneDNN and hand-vectorised kernels */
@@ -22,8 +24,19 @@ typedef struct ls_backend {
 #undef LS_OP_FIELD
 } ls_backend;
 
+/* How a device's memory is had and reached; the functions below call these. */
+typedef struct ls_exec_memory {
+    bool host; /* it is the process's own memory: copies are memcpy, and the host may look */
+    ls_status (*allocate)(ls_exec *exec, void **out, size_t bytes, const char *what);
+    void (*release)(ls_exec *exec, void *block, size_t bytes);
+    ls_status (*upload)(ls_exec *exec, void *device, const void *host, size_t bytes);
+    ls_status (*download)(ls_exec *exec, void *host, const void *device, size_t bytes);
+    ls_status (*wait)(ls_exec *exec);
+} ls_exec_memory;
+
 struct ls_exec {
     const ls_backend *ops;
+    const ls_exec_memory *memory;
     ls_device device;
     int threads;
     void *state;      /* the backend's own: plans, scratch */
@@ -35,10 +48,15 @@ struct ls_exec {
 ls_status ls_exec_create(ls_exec *out, ls_device device, int threads);
 void ls_exec_destroy(ls_exec *exec);
 
-/* Zeroed memory that the ops of this exec can use; on CPUs also the caller. */
+/* Zeroed memory that the ops of this exec can use. The host reaches it by the two copies below alone. */
 ls_status ls_exec_allocate(ls_exec *exec, void **out, size_t bytes, const char *what);
 void ls_exec_free(ls_exec *exec, void *block, size_t bytes);
-ls_status ls_exec_status(ls_exec *exec); /* waits for the ops issued so far; the sticky failure, if any */
+/* Copies, ordered after the ops issued so far. The host's memory is any, and the caller's again on return; an upload
+ * may still be on its way then, a download has arrived. */
+ls_status ls_exec_upload(ls_exec *exec, void *device, const void *host, size_t bytes);
+ls_status ls_exec_download(ls_exec *exec, void *host, const void *device, size_t bytes);
+ls_status ls_exec_status(ls_exec *exec);       /* waits for the ops issued so far; the sticky failure, if any */
+ls_status ls_exec_failed(const ls_exec *exec); /* the sticky failure known so far, without waiting */
 
 /* True where the processor multiplies bf16 natively, so that precision auto means bf16. */
 bool ls_exec_has_fast_bf16(const ls_exec *exec);

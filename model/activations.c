@@ -88,9 +88,9 @@ static void lay_out_lists(ls_activations *a, int64_t L, ls_arena *arena)
         survivors->in_slot = LS_TAKE(arena, int32_t, a->B);
         survivors->mid_slot = LS_TAKE(arena, int32_t, a->B);
         survivors->out_slot = LS_TAKE(arena, int32_t, a->B);
-        a->rows.slot[l] = LS_TAKE(arena, int32_t, padded);
-        a->rows.loss[l] = LS_TAKE(arena, float, padded);
     }
+    a->rows.slots = LS_TAKE(arena, int32_t, L * padded);
+    a->rows.losses = LS_TAKE(arena, float, L *padded);
 }
 
 static ls_status allocate_blocks(ls_activations *a, const ls_model *model)
@@ -108,7 +108,8 @@ static ls_status allocate_blocks(ls_activations *a, const ls_model *model)
     lay_out_tensors(a, model, &arena);
     arena = ls_arena_over(a->list_block, a->list_bytes);
     lay_out_lists(a, L, &arena);
-    return LS_OK;
+    a->host_lists = calloc(1, a->list_bytes);
+    return a->host_lists == NULL ? LS_FAIL(LS_NO_MEMORY, "cannot get memory for the index lists of a step") : LS_OK;
 }
 
 ls_status ls_activations_create(ls_activations *out, const ls_model *model, int64_t B, int64_t T, bool recompute)
@@ -143,6 +144,7 @@ void ls_activations_destroy(ls_activations *a, ls_exec *exec)
 {
     if (a->tensor_block != NULL) ls_exec_free(exec, a->tensor_block, a->tensor_bytes);
     if (a->list_block != NULL) ls_exec_free(exec, a->list_block, a->list_bytes);
+    free(a->host_lists);
     free(a->blocks);
     free(a->survivors);
     free(a->rows.slot);
@@ -152,42 +154,52 @@ void ls_activations_destroy(ls_activations *a, ls_exec *exec)
 
 /* ---- the lists of one pass --------------------------------------------------------------------------------------- */
 
+void *ls_activations_host(const ls_activations *a, const void *list)
+{
+    return (unsigned char *)a->host_lists + ((const unsigned char *)list - (const unsigned char *)a->list_block);
+}
+
+static int32_t *host(const ls_activations *a, const int32_t *list) { return ls_activations_host(a, list); }
+
 static ls_status copy_tokens(ls_activations *a, const ls_model *model, const ls_batch *batch)
 {
     const int64_t rows = batch->B * batch->T, V = model->config.vocab_size;
+    int32_t *tokens = host(a, a->tokens), *first_key = host(a, a->first_key), *positions = host(a, a->positions);
     a->documents = a->renumbered = false;
     for (int64_t r = 0; r < rows; r++) {
         const int32_t token = batch->tokens[r], target = batch->targets[r];
         if (token < 0 || token >= V || target < -1 || target >= V)
             return LS_FAIL(LS_BAD_INPUT, "token id %d is outside the model's vocabulary of %lld",
                            token < 0 || token >= V ? (int)token : (int)target, (long long)V);
-        a->tokens[r] = token;
+        tokens[r] = token;
         const int32_t first = batch->first_key == NULL ? 0 : batch->first_key[r], t = (int32_t)(r % batch->T);
         const int32_t position = batch->positions == NULL ? t : batch->positions[r];
-        if (first < (t == 0 ? 0 : a->first_key[r - 1]) || first > t || position < 0 ||
+        if (first < (t == 0 ? 0 : first_key[r - 1]) || first > t || position < 0 ||
             position >= model->config.max_position_embeddings)
             return LS_FAIL(LS_BAD_INPUT, "position %d of a sample is numbered %d and attends from %d on", (int)t,
                            (int)position, (int)first);
-        a->first_key[r] = first;
-        a->positions[r] = position;
+        first_key[r] = first;
+        positions[r] = position;
         a->documents = a->documents || first != 0;
         a->renumbered = a->renumbered || position != t;
     }
     return LS_OK;
 }
 
-static void list_targets(ls_exit_rows *rows, const ls_batch *batch)
+static void list_targets(ls_activations *a, const ls_batch *batch)
 {
+    ls_exit_rows *rows = &a->rows;
+    int32_t *sample = host(a, rows->sample), *target = host(a, rows->target);
     rows->count = 0;
     for (int64_t r = 0; r < batch->B * batch->T; r++)
         if (batch->targets[r] >= 0) {
-            rows->sample[rows->count] = (int32_t)r;
-            rows->target[rows->count++] = batch->targets[r];
+            sample[rows->count] = (int32_t)r;
+            target[rows->count++] = batch->targets[r];
         }
     rows->padded = padded_rows(rows->count, rows->chunk);
     for (int64_t i = rows->count; i < rows->padded; i++) {
-        rows->sample[i] = rows->sample[0];
-        rows->target[i] = -1;
+        sample[i] = sample[0];
+        target[i] = -1;
     }
 }
 
@@ -195,6 +207,8 @@ static void list_targets(ls_exit_rows *rows, const ls_batch *batch)
 static ls_status assign_slots(ls_activations *a, const ls_step_plan *plan, int l, int32_t *current, int32_t *next)
 {
     ls_survivors *survivors = &a->survivors[l];
+    int32_t *sample = host(a, survivors->sample), *in_slot = host(a, survivors->in_slot);
+    int32_t *mid_slot = host(a, survivors->mid_slot), *out_slot = host(a, survivors->out_slot);
     const int32_t *chosen = plan->survivors + (int64_t)l * plan->samples;
     const int32_t n = plan->survivor_count[l];
     if (n < 0 || n > plan->samples) return LS_FAIL(LS_INTERNAL, "the plan has %d survivors in layer %d", (int)n, l);
@@ -206,22 +220,36 @@ static ls_status assign_slots(ls_activations *a, const ls_step_plan *plan, int l
         const int32_t b = chosen[j];
         if (b < 0 || b >= plan->samples || (j > 0 && b <= chosen[j - 1]))
             return LS_FAIL(LS_INTERNAL, "the plan's survivors of layer %d are not ascending sample numbers", l);
-        survivors->sample[j] = b;
-        survivors->in_slot[j] = current[b];
-        survivors->mid_slot[j] = mid + j;
-        survivors->out_slot[j] = out + j;
+        sample[j] = b;
+        in_slot[j] = current[b];
+        mid_slot[j] = mid + j;
+        out_slot[j] = out + j;
         current[b] = out + j;
     }
     *next = out + n;
     return LS_OK;
 }
 
-static void list_exit_slots(ls_exit_rows *rows, int l, const int32_t *current, int64_t T)
+static void list_exit_slots(ls_activations *a, int l, const int32_t *current, int64_t T)
 {
+    ls_exit_rows *rows = &a->rows;
+    rows->slot[l] = rows->slots + rows->exits * rows->padded;
+    rows->loss[l] = rows->losses + rows->exits * rows->padded;
+    rows->exits++;
+    const int32_t *sample = host(a, rows->sample);
+    int32_t *slot = host(a, rows->slot[l]);
     for (int64_t i = 0; i < rows->padded; i++) {
-        const int64_t b = rows->sample[i] / T, t = rows->sample[i] % T;
-        rows->slot[l][i] = (int32_t)(current[b] * T + t);
+        const int64_t b = sample[i] / T, t = sample[i] % T;
+        slot[i] = (int32_t)(current[b] * T + t);
     }
+}
+
+/* All lists but the losses, in one piece. */
+static ls_status upload_lists(const ls_activations *a, ls_exec *exec)
+{
+    const int32_t *end = a->rows.slots + a->rows.exits * a->rows.padded;
+    const size_t bytes = (size_t)((const unsigned char *)end - (const unsigned char *)a->list_block);
+    return ls_exec_upload(exec, a->list_block, a->host_lists, bytes);
 }
 
 ls_status ls_activations_prepare(ls_activations *a, const ls_model *model, const ls_batch *batch,
@@ -234,7 +262,8 @@ ls_status ls_activations_prepare(ls_activations *a, const ls_model *model, const
                        (long long)batch->B, (long long)batch->T, plan->layers, plan->samples, (long long)a->B,
                        (long long)a->T, L);
     LS_TRY(copy_tokens(a, model, batch));
-    list_targets(&a->rows, batch);
+    list_targets(a, batch);
+    a->rows.exits = 0;
     int32_t *current = malloc(sizeof *current * (size_t)(batch->B + 1));
     if (current == NULL) return LS_FAIL(LS_NO_MEMORY, "cannot get memory for the slots of a step");
     for (int32_t b = 0; b < batch->B; b++) current[b] = b;
@@ -242,8 +271,16 @@ ls_status ls_activations_prepare(ls_activations *a, const ls_model *model, const
     ls_status status = LS_OK;
     for (int l = 0; l < L && status == LS_OK; l++) {
         status = assign_slots(a, plan, l, current, &next);
-        if (plan->exit_weight[l] > 0.0f) list_exit_slots(&a->rows, l, current, batch->T);
+        if (plan->exit_weight[l] > 0.0f) list_exit_slots(a, l, current, batch->T);
     }
     free(current);
-    return status;
+    LS_TRY(status);
+    return upload_lists(a, model->exec);
+}
+
+ls_status ls_activations_collect(const ls_activations *a, ls_exec *exec)
+{
+    const size_t bytes = sizeof(float) * (size_t)(a->rows.exits * a->rows.padded);
+    LS_TRY(ls_exec_status(exec));
+    return ls_exec_download(exec, ls_activations_host(a, a->rows.losses), a->rows.losses, bytes);
 }

@@ -1,8 +1,8 @@
 /* Every buffer of a training pass, laid out once from (B, T).
  *
- * Two blocks: `tensors`, which only ops touch (device memory), and `lists`, small, which the host fills before a pass
- * and reads after it (indices in, losses out); no list is written twice within a pass, so ops may still be queued
- * while the host goes on. Both come from ls_exec_allocate.
+ * Two blocks of the exec's memory: `tensors`, which only ops touch, and `lists`, small, of which the host has a copy of
+ * the same layout. Before a pass the host fills its copy of the indices and uploads them at once; after it, one
+ * download brings the losses of all exits. Lists of exits that are off take no room in either.
  *
  * The residual stream is a store of fp32 slabs [T,C] addressed by slot: 0..B-1 the embedding output, then for each
  * layer one slab a survivor for the value after attention and one for the value after the MLP. A dropped sample keeps
@@ -41,8 +41,11 @@ typedef struct ls_exit_rows {
     int64_t padded;  /* with the padding; the last chunk holds at least one row with a target */
     int32_t *sample; /* [rows] row b*T + t of dresidual */
     int32_t *target; /* [rows] */
-    int32_t **slot;  /* [L][rows] row slot*T + t of the residual store holding x[l+1] */
-    float **loss;    /* [L][rows] */
+    int32_t **slot;  /* [L][rows] row slot*T + t of the residual store holding x[l+1]; for exits that are on */
+    float **loss;    /* [L][rows]; for exits that are on */
+    int32_t *slots;  /* [L*rows] what slot[] points into, one after the other */
+    float *losses;   /* [L*rows] what loss[] points into */
+    int exits;       /* that are on */
     int64_t chunk;   /* rows worked on at a time */
 } ls_exit_rows;
 
@@ -74,15 +77,21 @@ typedef struct ls_activations {
     ls_exit_rows rows;
 
     void *tensor_block, *list_block;
+    void *host_lists; /* the host's copy of list_block */
     size_t tensor_bytes, list_bytes;
 } ls_activations;
 
 ls_status ls_activations_create(ls_activations *out, const ls_model *model, int64_t B, int64_t T, bool recompute);
 void ls_activations_destroy(ls_activations *activations, ls_exec *exec);
 
-/* Fills the lists for one pass. Refuses token or target ids outside 0..V-1 (target -1 is none), positions outside the
- * rotation table, documents that do not lie before their position, and plans that do not fit the batch. */
+/* Fills the lists for one pass and uploads them. Refuses token or target ids outside 0..V-1 (target -1 is none),
+ * positions outside the rotation table, documents that do not lie before their position, and plans that do not fit the
+ * batch. */
 ls_status ls_activations_prepare(ls_activations *activations, const ls_model *model, const ls_batch *batch,
                                  const ls_step_plan *plan);
+/* Waits for the pass and brings its losses to the host. */
+ls_status ls_activations_collect(const ls_activations *activations, ls_exec *exec);
+/* Where the host's copy of a list is. */
+void *ls_activations_host(const ls_activations *activations, const void *list);
 
 #endif

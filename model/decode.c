@@ -9,7 +9,6 @@
 
 #include <math.h>
 #include <stdlib.h>
-#include <string.h>
 
 struct ls_decode {
     const ls_model *model;
@@ -23,7 +22,7 @@ struct ls_decode {
     void *branch;       /* [max_rows,C] */
     void *gate_up;      /* [max_rows,2F] */
     void *act;          /* [max_rows,F] */
-    int32_t *tokens;    /* [max_rows], filled by the host */
+    int32_t *tokens;    /* [max_rows] */
     int32_t *slot;      /* [1] the hidden states are one slab of R rows: slot 0 */
     void *block;
     size_t bytes;
@@ -113,11 +112,11 @@ ls_status ls_decode_embed(ls_decode *decode, float *hidden, const int32_t *token
         if (tokens[r] < 0 || tokens[r] >= model->config.vocab_size)
             return LS_FAIL(LS_BAD_INPUT, "token id %d is outside the model's vocabulary of %lld", (int)tokens[r],
                            (long long)model->config.vocab_size);
-    if (R > 0) memcpy(decode->tokens, tokens, sizeof *tokens * (size_t)R);
+    LS_TRY(ls_exec_upload(model->exec, decode->tokens, tokens, sizeof *tokens * (size_t)R));
     model->exec->ops->embedding_forward(model->exec, hidden, decode->tokens,
                                         ls_model_weight(model, model->table.embedding), model->dtype, R,
                                         model->config.vocab_size, model->config.hidden_size);
-    return ls_exec_status(model->exec);
+    return ls_exec_failed(model->exec);
 }
 
 /* out[R,N] = x[R,K] W[N,K]^T */
@@ -183,7 +182,7 @@ ls_status ls_decode_layers(ls_decode *decode, float *hidden, int first_layer, in
                        (long long)decode->capacity);
     if (R > 0)
         for (int l = first_layer; l < last_layer; l++) run_block(decode, hidden, l, start, R);
-    return ls_exec_status(decode->model->exec);
+    return ls_exec_failed(decode->model->exec);
 }
 
 ls_status ls_decode_logits(ls_decode *decode, float *logits, const float *hidden, int64_t R)
@@ -197,5 +196,5 @@ ls_status ls_decode_logits(ls_decode *decode, float *logits, const float *hidden
         model->exec->ops->matmul_rows(model->exec, logits + first * V, LS_F32, decode->normed, head, model->dtype, rows,
                                       V, C);
     }
-    return ls_exec_status(model->exec);
+    return ls_exec_failed(model->exec);
 }

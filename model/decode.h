@@ -6,7 +6,8 @@
  *
  * The cache is addressed by position: running rows at positions start.. writes their keys and values there, and later
  * rows attend to everything before them. Cropping is therefore only the caller's counter going back.
- * `hidden` and `logits` are the caller's, from ls_exec_allocate; `tokens` is ordinary memory.
+ * `hidden` and `logits` are the caller's, from ls_exec_allocate; `tokens` is ordinary memory. The calls do not wait for
+ * the ops they issue; who wants the results downloads them.
  * For R <= 16 each row's result is bitwise independent of R (kernels/ops.h), so greedy speculation is lossless. */
 #ifndef LS_MODEL_DECODE_H
 #define LS_MODEL_DECODE_H

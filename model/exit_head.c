@@ -44,7 +44,8 @@ void ls_exit_head_run(const ls_model *model, const ls_activations *a, float *gra
 
 double ls_exit_head_loss(const ls_activations *a, int layer)
 {
+    const float *loss = ls_activations_host(a, a->rows.loss[layer]);
     double sum = 0.0;
-    for (int64_t i = 0; i < a->rows.count; i++) sum += (double)a->rows.loss[layer][i];
+    for (int64_t i = 0; i < a->rows.count; i++) sum += (double)loss[i];
     return sum;
 }

@@ -2,6 +2,7 @@
 #include "model/model.h"
 
 #include <math.h>
+#include <stdlib.h>
 
 static size_t weight_bytes(const ls_model *model)
 {
@@ -14,16 +15,29 @@ static size_t rope_bytes(const ls_model *model)
 }
 
 /* Row p, column i: the angle p * theta^(-2i/D), in double so that far positions keep their phase. */
-static void fill_rope(const ls_model *model)
+static void fill_rope(const ls_model_config *config, float *cosine, float *sine)
 {
-    const int64_t half = model->config.head_dim / 2;
+    const int64_t half = config->head_dim / 2;
     for (int64_t i = 0; i < half; i++) {
-        const double frequency = pow(model->config.rope_theta, -(double)i / (double)half);
-        for (int64_t p = 0; p < model->config.max_position_embeddings; p++) {
-            model->rope_cos[p * half + i] = (float)cos((double)p * frequency);
-            model->rope_sin[p * half + i] = (float)sin((double)p * frequency);
+        const double frequency = pow(config->rope_theta, -(double)i / (double)half);
+        for (int64_t p = 0; p < config->max_position_embeddings; p++) {
+            cosine[p * half + i] = (float)cos((double)p * frequency);
+            sine[p * half + i] = (float)sin((double)p * frequency);
         }
     }
+}
+
+static ls_status upload_rope(const ls_model *model)
+{
+    const size_t bytes = rope_bytes(model);
+    float *tables = malloc(2 * bytes);
+    if (tables == NULL) return LS_FAIL(LS_NO_MEMORY, "cannot get memory for the rotation tables");
+    float *sine = tables + bytes / sizeof *tables;
+    fill_rope(&model->config, tables, sine);
+    ls_status status = ls_exec_upload(model->exec, model->rope_cos, tables, bytes);
+    if (status == LS_OK) status = ls_exec_upload(model->exec, model->rope_sin, sine, bytes);
+    free(tables);
+    return status;
 }
 
 ls_status ls_model_create(ls_model *out, ls_exec *exec, const ls_model_config *config, ls_dtype dtype)
@@ -37,7 +51,7 @@ ls_status ls_model_create(ls_model *out, ls_exec *exec, const ls_model_config *c
     out->rope_cos = block;
     LS_TRY_GOTO(ls_exec_allocate(exec, &block, rope_bytes(out), "the rotation tables"), fail);
     out->rope_sin = block;
-    fill_rope(out);
+    LS_TRY_GOTO(upload_rope(out), fail);
     return LS_OK;
 fail:
     ls_model_destroy(out);

@@ -5,8 +5,8 @@
  *   logits = head . rmsnorm(x[L])              the same norm and head serve every exit
  *
  * The residual stream is fp32; everything inside a block is in the compute type. Weights, tables, activations and
- * caches come from ls_exec_allocate. What the host itself fills or reads of that memory is little and listed: the
- * rotation tables, a staging buffer for loading, and the index and loss lists of a pass (model/activations.h). */
+ * caches come from ls_exec_allocate: memory of the device, which the host reaches by ls_exec_upload and
+ * ls_exec_download alone. */
 #ifndef LS_MODEL_MODEL_H
 #define LS_MODEL_MODEL_H
 

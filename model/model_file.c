@@ -79,25 +79,39 @@ static dataset dataset_of(const char *group, const ls_parameter *entry)
     return result;
 }
 
-ls_status ls_parameters_write(hid_t file, const char *group, const ls_parameter_table *table, const float *block)
+ls_status ls_parameters_write(hid_t file, const char *group, const ls_parameter_table *table, ls_exec *exec,
+                              float *block)
 {
-    for (int i = 0; i < table->count; i++) {
-        const dataset set = dataset_of(group, &table->entries[i]);
-        LS_TRY(ls_hdf5_write_array(file, set.name, H5T_NATIVE_FLOAT, set.rows, set.cols,
-                                   block + table->entries[i].offset));
+    ls_parameter_window window;
+    LS_TRY(ls_parameter_window_open(&window, exec, block, table));
+    ls_status status = LS_OK;
+    for (int i = 0; i < table->count && status == LS_OK; i++) {
+        const ls_parameter *entry = &table->entries[i];
+        const dataset set = dataset_of(group, entry);
+        status = ls_parameter_window_get(&window, entry);
+        if (status == LS_OK)
+            status = ls_hdf5_write_array(file, set.name, H5T_NATIVE_FLOAT, set.rows, set.cols,
+                                         ls_parameter_window_at(&window, entry));
     }
-    return LS_OK;
+    ls_parameter_window_close(&window);
+    return status;
 }
 
 ls_status ls_parameters_read(hid_t file, const char *path, const char *group, const ls_parameter_table *table,
-                             float *block)
+                             ls_exec *exec, float *block)
 {
-    for (int i = 0; i < table->count; i++) {
-        const dataset set = dataset_of(group, &table->entries[i]);
-        LS_TRY(ls_hdf5_read_array(file, path, set.name, H5T_NATIVE_FLOAT, set.rows, set.cols,
-                                  block + table->entries[i].offset));
+    ls_parameter_window window;
+    LS_TRY(ls_parameter_window_open(&window, exec, block, table));
+    ls_status status = LS_OK;
+    for (int i = 0; i < table->count && status == LS_OK; i++) {
+        const ls_parameter *entry = &table->entries[i];
+        const dataset set = dataset_of(group, entry);
+        status = ls_hdf5_read_array(file, path, set.name, H5T_NATIVE_FLOAT, set.rows, set.cols,
+                                    ls_parameter_window_at(&window, entry));
+        if (status == LS_OK) status = ls_parameter_window_put(&window, entry);
     }
-    return LS_OK;
+    ls_parameter_window_close(&window);
+    return status;
 }
 
 /* ---- a model for inference --------------------------------------------------------------------------------------- */
@@ -112,24 +126,29 @@ static size_t largest_parameter_bytes(const ls_parameter_table *table)
     return (size_t)largest * sizeof(float);
 }
 
-/* One parameter at a time through a staging buffer: the fp32 copy never exists whole. */
+/* One parameter at a time through staging buffers, the host's and the exec's: the fp32 copy never exists whole. */
 static ls_status read_weights(ls_model *model, hid_t file, const char *path)
 {
     ls_exec *exec = model->exec;
     const size_t bytes = largest_parameter_bytes(&model->table);
-    void *staging;
-    ls_status status = ls_exec_allocate(exec, &staging, bytes, "reading the weights");
-    if (status != LS_OK) return status;
+    void *staging = NULL, *values = malloc(bytes);
+    ls_status status = values == NULL ? LS_FAIL(LS_NO_MEMORY, "cannot get memory to read the weights through") : LS_OK;
+    if (status == LS_OK) status = ls_exec_allocate(exec, &staging, bytes, "reading the weights");
+    if (status != LS_OK) goto done;
     for (int i = 0; i < model->table.count; i++) {
         const ls_parameter *entry = &model->table.entries[i];
         const dataset set = dataset_of("parameters", entry);
-        LS_TRY_GOTO(ls_hdf5_read_array(file, path, set.name, H5T_NATIVE_FLOAT, set.rows, set.cols, staging), done);
+        const int64_t count = entry->rows * entry->cols;
+        LS_TRY_GOTO(ls_hdf5_read_array(file, path, set.name, H5T_NATIVE_FLOAT, set.rows, set.cols, values), done);
+        LS_TRY_GOTO(ls_exec_upload(exec, staging, values, sizeof(float) * (size_t)count), done);
         unsigned char *out = (unsigned char *)model->weights + (size_t)entry->offset * ls_dtype_size(model->dtype);
-        exec->ops->convert(exec, out, model->dtype, staging, LS_F32, entry->rows * entry->cols);
-        LS_TRY_GOTO(ls_exec_status(exec), done); /* the buffer is free again */
+        exec->ops->convert(exec, out, model->dtype, staging, LS_F32, count);
+        LS_TRY_GOTO(ls_exec_failed(exec), done);
     }
+    status = ls_exec_status(exec);
 done:
     ls_exec_free(exec, staging, bytes);
+    free(values);
     return status;
 }
 

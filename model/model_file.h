@@ -15,12 +15,14 @@
  * `path` may be a run folder: its newest checkpoint is taken. */
 ls_status ls_model_load(ls_model *out, char **tokenizer, ls_exec *exec, const char *path, ls_dtype dtype);
 
-/* Pieces for train/checkpoint.c. `block` is fp32 [table->elements]; `group` e.g. "parameters", "moment1". */
+/* Pieces for train/checkpoint.c. `block` is fp32 [table->elements] in the memory of `exec` (NULL: in ordinary memory);
+ * `group` e.g. "parameters", "moment1". */
 ls_status ls_model_config_write(hid_t file, const ls_model_config *config);
 ls_status ls_model_config_read(hid_t file, const char *path, ls_model_config *out);
-ls_status ls_parameters_write(hid_t file, const char *group, const ls_parameter_table *table, const float *block);
+ls_status ls_parameters_write(hid_t file, const char *group, const ls_parameter_table *table, ls_exec *exec,
+                              float *block);
 ls_status ls_parameters_read(hid_t file, const char *path, const char *group, const ls_parameter_table *table,
-                             float *block);
+                             ls_exec *exec, float *block);
 /* Newest "checkpoints/step-*.h5" of a run folder, or `path` itself when it is a file; malloc'ed. */
 ls_status ls_checkpoint_find(char **out, const char *path);
 

@@ -98,20 +98,68 @@ static bool ends_branch(const ls_parameter *entry, const ls_parameter_table *tab
     return entry->offset == layer->attention_out || entry->offset == layer->down;
 }
 
-void ls_parameters_initialize(float *block, const ls_parameter_table *table, const ls_model_config *config,
-                              uint64_t seed)
+static void fill_parameter(float *values, const ls_parameter_table *table, int number, const ls_model_config *config,
+                           uint64_t seed)
 {
+    const ls_parameter *entry = &table->entries[number];
     const double branch_scale = 1.0 / sqrt(2.0 * (double)config->num_hidden_layers);
-    for (int i = 0; i < table->count; i++) {
-        const ls_parameter *entry = &table->entries[i];
-        const double deviation = config->initializer_range * (ends_branch(entry, table) ? branch_scale : 1.0);
-        const int64_t count = entry->rows * entry->cols;
-        float *values = block + entry->offset;
+    const double deviation = config->initializer_range * (ends_branch(entry, table) ? branch_scale : 1.0);
+    const int64_t count = entry->rows * entry->cols;
 #pragma omp parallel for schedule(static)
-        for (int64_t e = 0; e < count; e++)
-            values[e] = entry->is_norm
-                            ? 1.0f
-                            : (float)(deviation * ls_random_normal(seed, LS_STREAM_INITIAL_WEIGHTS, (uint32_t)i,
-                                                                   (uint32_t)e, (uint32_t)((uint64_t)e >> 32)));
+    for (int64_t e = 0; e < count; e++)
+        values[e] = entry->is_norm
+                        ? 1.0f
+                        : (float)(deviation * ls_random_normal(seed, LS_STREAM_INITIAL_WEIGHTS, (uint32_t)number,
+                                                               (uint32_t)e, (uint32_t)((uint64_t)e >> 32)));
+}
+
+ls_status ls_parameters_initialize(ls_exec *exec, float *block, const ls_parameter_table *table,
+                                   const ls_model_config *config, uint64_t seed)
+{
+    ls_parameter_window window;
+    LS_TRY(ls_parameter_window_open(&window, exec, block, table));
+    ls_status status = LS_OK;
+    for (int i = 0; i < table->count && status == LS_OK; i++) {
+        fill_parameter(ls_parameter_window_at(&window, &table->entries[i]), table, i, config, seed);
+        status = ls_parameter_window_put(&window, &table->entries[i]);
     }
+    ls_parameter_window_close(&window);
+    return status;
+}
+
+/* ---- the host's view --------------------------------------------------------------------------------------------- */
+
+static size_t entry_bytes(const ls_parameter *entry) { return sizeof(float) * (size_t)(entry->rows * entry->cols); }
+
+ls_status ls_parameter_window_open(ls_parameter_window *out, ls_exec *exec, float *block,
+                                   const ls_parameter_table *table)
+{
+    size_t largest = 0;
+    *out = (ls_parameter_window){.exec = exec, .block = block};
+    if (exec == NULL || exec->memory->host) return LS_OK;
+    for (int i = 0; i < table->count; i++)
+        if (entry_bytes(&table->entries[i]) > largest) largest = entry_bytes(&table->entries[i]);
+    out->staging = malloc(largest);
+    if (out->staging == NULL)
+        return LS_FAIL(LS_NO_MEMORY, "cannot get memory to copy parameters from and to the device");
+    return LS_OK;
+}
+
+void ls_parameter_window_close(ls_parameter_window *window) { free(window->staging); }
+
+float *ls_parameter_window_at(const ls_parameter_window *window, const ls_parameter *entry)
+{
+    return window->staging != NULL ? window->staging : window->block + entry->offset;
+}
+
+ls_status ls_parameter_window_put(const ls_parameter_window *window, const ls_parameter *entry)
+{
+    if (window->staging == NULL) return LS_OK;
+    return ls_exec_upload(window->exec, window->block + entry->offset, window->staging, entry_bytes(entry));
+}
+
+ls_status ls_parameter_window_get(const ls_parameter_window *window, const ls_parameter *entry)
+{
+    if (window->staging == NULL) return window->exec == NULL ? LS_OK : ls_exec_status(window->exec);
+    return ls_exec_download(window->exec, window->staging, window->block + entry->offset, entry_bytes(entry));
 }

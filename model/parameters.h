@@ -7,7 +7,7 @@
 #ifndef LS_MODEL_PARAMETERS_H
 #define LS_MODEL_PARAMETERS_H
 
-#include "kernels/tensor.h"
+#include "kernels/exec.h"
 #include "model/model_config.h"
 
 typedef struct ls_parameter {
@@ -43,9 +43,28 @@ typedef struct ls_parameter_table {
 ls_status ls_parameter_table_create(ls_parameter_table *out, const ls_model_config *config);
 void ls_parameter_table_destroy(ls_parameter_table *table);
 
-/* Normal(0, initializer_range), output projections of the residual branches scaled by 1/sqrt(2L) (GPT-2), norms one.
+/* The block that holds them lies in the memory of `exec`; NULL: in ordinary memory. The functions below then go through
+ * a piece of memory as large as the largest parameter where the host cannot reach the block.
+ *
+ * Normal(0, initializer_range), output projections of the residual branches scaled by 1/sqrt(2L) (GPT-2), norms one.
  * The value of an element depends on (seed, parameter number, element) alone. `block` fp32 [elements]. */
-void ls_parameters_initialize(float *block, const ls_parameter_table *table, const ls_model_config *config,
-                              uint64_t seed);
+ls_status ls_parameters_initialize(ls_exec *exec, float *block, const ls_parameter_table *table,
+                                   const ls_model_config *config, uint64_t seed);
+
+/* The host's view of one parameter of a block at a time: the block itself where the host can reach it. */
+typedef struct ls_parameter_window {
+    ls_exec *exec;
+    float *block;   /* [elements] */
+    float *staging; /* [largest parameter], NULL where the block is looked at directly */
+} ls_parameter_window;
+
+ls_status ls_parameter_window_open(ls_parameter_window *out, ls_exec *exec, float *block,
+                                   const ls_parameter_table *table);
+void ls_parameter_window_close(ls_parameter_window *window);
+/* Where the host may write the values of `entry`; ls_parameter_window_put then brings them to the block. */
+float *ls_parameter_window_at(const ls_parameter_window *window, const ls_parameter *entry);
+ls_status ls_parameter_window_put(const ls_parameter_window *window, const ls_parameter *entry);
+/* Brings the values of `entry` to where the host may read them, ls_parameter_window_at. */
+ls_status ls_parameter_window_get(const ls_parameter_window *window, const ls_parameter *entry);
 
 #endif

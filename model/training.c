@@ -127,6 +127,6 @@ ls_status ls_training_run(ls_training *training, double *exit_loss, float *gradi
     else
         for (int l = 0; l < plan->layers; l++)
             if (plan->exit_weight[l] > 0.0f) ls_exit_head_run(model, &training->activations, NULL, l, 0.0f);
-    LS_TRY(ls_exec_status(model->exec));
+    LS_TRY(ls_activations_collect(&training->activations, model->exec));
     return collect_losses(training, exit_loss, plan);
 }

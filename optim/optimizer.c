@@ -37,7 +37,11 @@ ls_status ls_optimizer_create(ls_optimizer *out, ls_model *model, const ls_optim
         *blocks[i].place = blocks[i].memory;
     }
     if (own == 3) out->master = model->weights;
-    return LS_OK;
+    void *squares;
+    const ls_status status = ls_exec_allocate(model->exec, &squares, sizeof *out->squares, "the gradient norm");
+    out->squares = squares;
+    if (status != LS_OK) ls_optimizer_destroy(out);
+    return status;
 }
 
 void ls_optimizer_destroy(ls_optimizer *optimizer)
@@ -46,6 +50,7 @@ void ls_optimizer_destroy(ls_optimizer *optimizer)
     ls_exec *exec = optimizer->model->exec;
     const size_t bytes = block_bytes(optimizer);
     if (optimizer->master != optimizer->model->weights) ls_exec_free(exec, optimizer->master, bytes);
+    ls_exec_free(exec, optimizer->squares, sizeof *optimizer->squares);
     ls_exec_free(exec, optimizer->gradients, bytes);
     ls_exec_free(exec, optimizer->moment2, bytes);
     ls_exec_free(exec, optimizer->moment1, bytes);
@@ -60,14 +65,37 @@ void ls_optimizer_publish(ls_optimizer *optimizer)
                               model->table.elements);
 }
 
+ls_status ls_optimizer_initialize(ls_optimizer *optimizer, uint64_t seed)
+{
+    ls_model *model = optimizer->model;
+    LS_TRY(ls_parameters_initialize(model->exec, optimizer->master, &model->table, &model->config, seed));
+    ls_optimizer_publish(optimizer);
+    return ls_exec_status(model->exec);
+}
+
+/* In pieces, so that little memory is needed when things have gone wrong already. */
+ls_status ls_optimizer_gradient_finite(const ls_optimizer *optimizer, const ls_parameter *entry, bool *finite)
+{
+    enum { PIECE = 4096 };
+    float values[PIECE];
+    const float *gradient = optimizer->gradients + entry->offset;
+    const int64_t count = entry->rows * entry->cols;
+    *finite = true;
+    for (int64_t first = 0; first < count && *finite; first += PIECE) {
+        const int64_t here = count - first < PIECE ? count - first : PIECE;
+        LS_TRY(ls_exec_download(optimizer->model->exec, values, gradient + first, sizeof(float) * (size_t)here));
+        for (int64_t i = 0; i < here; i++) *finite = *finite && isfinite(values[i]);
+    }
+    return LS_OK;
+}
+
 static const char *first_not_finite(const ls_optimizer *optimizer)
 {
     const ls_parameter_table *table = &optimizer->model->table;
     for (int i = 0; i < table->count; i++) {
-        const ls_parameter *entry = &table->entries[i];
-        const float *gradient = optimizer->gradients + entry->offset;
-        for (int64_t j = 0; j < entry->rows * entry->cols; j++)
-            if (!isfinite(gradient[j])) return entry->name;
+        bool finite;
+        if (ls_optimizer_gradient_finite(optimizer, &table->entries[i], &finite) != LS_OK) break;
+        if (!finite) return table->entries[i].name;
     }
     return "an unnamed parameter";
 }
@@ -94,8 +122,9 @@ ls_status ls_optimizer_step(ls_optimizer *optimizer, double learning_rate, doubl
     const ls_parameter_table *table = &model->table;
     const ls_optimizer_options *options = &optimizer->options;
     double squares = 0.0;
-    model->exec->ops->sum_of_squares(model->exec, &squares, optimizer->gradients, table->elements);
+    model->exec->ops->sum_of_squares(model->exec, optimizer->squares, optimizer->gradients, table->elements);
     LS_TRY(ls_exec_status(model->exec));
+    LS_TRY(ls_exec_download(model->exec, &squares, optimizer->squares, sizeof squares));
     *gradient_norm = sqrt(squares);
     if (!isfinite(*gradient_norm))
         return LS_FAIL(LS_NOT_FINITE, "the gradient of %s is not finite", first_not_finite(optimizer));
@@ -121,5 +150,5 @@ ls_status ls_optimizer_step(ls_optimizer *optimizer, double learning_rate, doubl
         update_run(optimizer, &step, start, end);
         start = end;
     }
-    return ls_exec_status(model->exec);
+    return ls_exec_failed(model->exec);
 }

@@ -38,7 +38,7 @@ ls_status ls_bench_decode(ls_bench *bench);
 ls_model_config ls_bench_shape_135m(void);  /* SmolLM2-135M: 30 layers, hidden 576 */
 ls_model_config ls_bench_shape_small(void); /* 8 layers, hidden 256 */
 /* Cheap random weights of a realistic size; no quality is measured on them. */
-void ls_bench_fill(const ls_model *model);
+ls_status ls_bench_fill(const ls_model *model);
 
 double ls_median(double *values, int count); /* sorts in place */
 

@@ -40,19 +40,34 @@ ls_model_config ls_bench_shape_small(void)
                              .tie_word_embeddings = true};
 }
 
-void ls_bench_fill(const ls_model *model)
+ls_status ls_bench_fill(const ls_model *model)
 {
+    enum { PIECE = 1 << 16 };
+    const size_t element = ls_dtype_size(model->dtype);
+    unsigned char *weights = model->weights;
     uint64_t state = 88172645463325252u;
-    for (int64_t i = 0; i < model->table.elements; i++) {
-        state ^= state << 13; /* xorshift64 (Marsaglia 2003) */
-        state ^= state >> 7;
-        state ^= state << 17;
-        const float value = 0.04f * ((float)(state >> 40) * 0x1p-24f - 0.5f);
-        if (model->dtype == LS_F32)
-            ((float *)model->weights)[i] = value;
-        else
-            ((uint16_t *)model->weights)[i] = ls_float_to_bf16(value);
+    union {
+        float full[PIECE];
+        uint16_t half[PIECE];
+    } *const values = malloc(sizeof *values);
+    if (values == NULL) return LS_FAIL(LS_NO_MEMORY, "out of memory");
+    ls_status status = LS_OK;
+    for (int64_t first = 0; first < model->table.elements && status == LS_OK; first += PIECE) {
+        const int64_t left = model->table.elements - first, count = left < PIECE ? left : PIECE;
+        for (int64_t i = 0; i < count; i++) {
+            state ^= state << 13; /* xorshift64 (Marsaglia 2003) */
+            state ^= state >> 7;
+            state ^= state << 17;
+            const float value = 0.04f * ((float)(state >> 40) * 0x1p-24f - 0.5f);
+            if (model->dtype == LS_F32)
+                values->full[i] = value;
+            else
+                values->half[i] = ls_float_to_bf16(value);
+        }
+        status = ls_exec_upload(model->exec, weights + (size_t)first * element, values, (size_t)count * element);
     }
+    free(values);
+    return status;
 }
 
 static int ascending(const void *x, const void *y)

@@ -37,7 +37,7 @@ static ls_status create(bench_decode *run, const ls_bench *bench)
 {
     const ls_model_config config = ls_bench_shape_135m();
     LS_TRY(ls_model_create(&run->model, bench->exec, &config, bench->dtype));
-    ls_bench_fill(&run->model);
+    LS_TRY(ls_bench_fill(&run->model));
     LS_TRY(ls_decode_create(&run->decode, &run->model, PROMPT + NEW_TOKENS + DRAFT + 1, PROMPT));
     void *block = NULL;
     LS_TRY(ls_exec_allocate(bench->exec, &block, hidden_bytes(&config), "hidden states"));
@@ -55,7 +55,8 @@ static ls_status forward(bench_decode *run, int first, int64_t start, int64_t ro
     for (int64_t r = 0; r < rows; r++) tokens[r] = (int32_t)((start + r) * 7919 % config->vocab_size);
     LS_TRY(ls_decode_embed(run->decode, run->hidden, tokens, rows));
     LS_TRY(ls_decode_layers(run->decode, run->hidden, first, (int)config->num_hidden_layers, start, rows));
-    return ls_decode_logits(run->decode, run->logits, run->hidden + (rows - heads) * config->hidden_size, heads);
+    LS_TRY(ls_decode_logits(run->decode, run->logits, run->hidden + (rows - heads) * config->hidden_size, heads));
+    return ls_exec_status(run->model.exec);
 }
 
 static ls_status prefill_case(ls_bench *bench, bench_decode *run)

@@ -48,8 +48,7 @@ static ls_status create(bench_run *run, const ls_bench *bench, const ls_model_co
     *run = (bench_run){0};
     LS_TRY(ls_model_create(&run->model, bench->exec, config, bench->dtype));
     LS_TRY(ls_optimizer_create(&run->optimizer, &run->model, &options));
-    ls_parameters_initialize(run->optimizer.master, &run->model.table, config, 1);
-    ls_optimizer_publish(&run->optimizer);
+    LS_TRY(ls_optimizer_initialize(&run->optimizer, 1));
     LS_TRY(ls_training_create(&run->training, &run->model, B, T, false));
     return create_batch(run, config, B, T);
 }
@@ -67,6 +66,7 @@ static ls_status timed_step(bench_run *run, bool update, double *seconds)
     const double begin = ls_seconds_now();
     LS_TRY(pass(run));
     if (update) LS_TRY(ls_optimizer_step(&run->optimizer, 1e-4, &norm));
+    LS_TRY(ls_exec_status(run->model.exec));
     *seconds = ls_seconds_now() - begin;
     return LS_OK;
 }

@@ -130,6 +130,7 @@ uint64_t ls_checkpoint_token_file_hash(const ls_token_file *file)
 static ls_status write_content(hid_t file, const ls_checkpoint *about, const ls_optimizer *optimizer)
 {
     const ls_parameter_table *table = &optimizer->model->table;
+    ls_exec *exec = optimizer->model->exec;
     LS_TRY(ls_hdf5_write_int(file, "step", about->step));
     LS_TRY(ls_hdf5_write_int(file, "cursor", about->cursor));
     LS_TRY(ls_hdf5_write_int(file, "seed", about->seed));
@@ -138,9 +139,9 @@ static ls_status write_content(hid_t file, const ls_checkpoint *about, const ls_
     LS_TRY(ls_model_config_write(file, &optimizer->model->config));
     LS_TRY(ls_hdf5_write_text(file, "config", about->config));
     LS_TRY(ls_hdf5_write_text(file, "tokenizer", about->tokenizer));
-    LS_TRY(ls_parameters_write(file, "parameters", table, optimizer->master));
-    LS_TRY(ls_parameters_write(file, "moment1", table, optimizer->moment1));
-    return ls_parameters_write(file, "moment2", table, optimizer->moment2);
+    LS_TRY(ls_parameters_write(file, "parameters", table, exec, optimizer->master));
+    LS_TRY(ls_parameters_write(file, "moment1", table, exec, optimizer->moment1));
+    return ls_parameters_write(file, "moment2", table, exec, optimizer->moment2);
 }
 
 static ls_status write_file(const char *path, const ls_checkpoint *about, const ls_optimizer *optimizer)
@@ -236,10 +237,11 @@ static ls_status check_shape(hid_t file, const char *path, const ls_model_config
 static ls_status restore_all(hid_t file, const char *path, ls_optimizer *optimizer)
 {
     const ls_parameter_table *table = &optimizer->model->table;
+    ls_exec *exec = optimizer->model->exec;
     LS_TRY(check_shape(file, path, &optimizer->model->config));
-    LS_TRY(ls_parameters_read(file, path, "parameters", table, optimizer->master));
-    LS_TRY(ls_parameters_read(file, path, "moment1", table, optimizer->moment1));
-    LS_TRY(ls_parameters_read(file, path, "moment2", table, optimizer->moment2));
+    LS_TRY(ls_parameters_read(file, path, "parameters", table, exec, optimizer->master));
+    LS_TRY(ls_parameters_read(file, path, "moment1", table, exec, optimizer->moment1));
+    LS_TRY(ls_parameters_read(file, path, "moment2", table, exec, optimizer->moment2));
     return ls_hdf5_read_int(file, path, "updates", &optimizer->updates);
 }
 
@@ -271,7 +273,8 @@ static ls_status restore_weights(hid_t file, const char *path, const char *token
 {
     LS_TRY(check_tokenizer(file, path, tokenizer));
     LS_TRY(check_shape(file, path, &optimizer->model->config));
-    return ls_parameters_read(file, path, "parameters", &optimizer->model->table, optimizer->master);
+    return ls_parameters_read(file, path, "parameters", &optimizer->model->table, optimizer->model->exec,
+                              optimizer->master);
 }
 
 ls_status ls_checkpoint_restore_weights(ls_optimizer *optimizer, const char *tokenizer, const char *path)

@@ -70,13 +70,10 @@ static ls_status explain_gradient(const ls_trainer *trainer)
     const ls_parameter *culprit = NULL;
     for (int i = 0; i < table->count; i++) {
         const ls_parameter *entry = &table->entries[i];
-        const float *gradient = trainer->optimizer.gradients + entry->offset;
+        bool finite;
         if (culprit != NULL && entry->layer <= culprit->layer) continue;
-        for (int64_t j = 0; j < entry->rows * entry->cols; j++) {
-            if (isfinite(gradient[j])) continue;
-            culprit = entry;
-            break;
-        }
+        LS_TRY(ls_optimizer_gradient_finite(&trainer->optimizer, entry, &finite));
+        if (!finite) culprit = entry;
     }
     ls_error_clear();
     const long long step = trainer->step + 1;
@@ -175,10 +172,7 @@ ls_status ls_trainer_initialize(ls_trainer *trainer)
     const ls_train_config *config = trainer->config;
     if (config->init_from != NULL)
         return ls_checkpoint_restore_weights(&trainer->optimizer, trainer->tokens.tokenizer, config->init_from);
-    ls_parameters_initialize(trainer->optimizer.master, &trainer->model.table, &trainer->model.config,
-                             (uint64_t)config->seed);
-    ls_optimizer_publish(&trainer->optimizer);
-    return ls_exec_status(&trainer->exec);
+    return ls_optimizer_initialize(&trainer->optimizer, (uint64_t)config->seed);
 }
 
 static ls_status check_continues(const ls_trainer *trainer, const ls_checkpoint *saved, const char *path)

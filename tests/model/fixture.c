@@ -62,7 +62,7 @@ void trial_publish(trial *t)
 static void fill_weights(trial *t)
 {
     const ls_parameter_table *table = &t->model.table;
-    ls_parameters_initialize(t->master, table, &t->model.config, 11);
+    assert_ok(ls_parameters_initialize(NULL, t->master, table, &t->model.config, 11));
     for (int i = 0; i < table->count; i++)
         if (table->entries[i].is_norm)
             for (int64_t e = 0; e < table->entries[i].rows; e++)

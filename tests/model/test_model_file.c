@@ -17,7 +17,7 @@ static void write_checkpoint(const trial *t, const char *path)
     hid_t file;
     assert_ok(ls_hdf5_create(&file, path, "checkpoint"));
     assert_ok(ls_model_config_write(file, &t->model.config));
-    assert_ok(ls_parameters_write(file, "parameters", &t->model.table, t->master));
+    assert_ok(ls_parameters_write(file, "parameters", &t->model.table, NULL, t->master));
     assert_ok(ls_hdf5_write_text(file, "tokenizer", "bytes"));
     assert_ok(ls_hdf5_close(file, path));
 }
@@ -75,7 +75,7 @@ static void parameters_round_trip(void **state)
     assert_ok(ls_model_config_read(file, checkpoint, &config));
     assert_false(config.tie_word_embeddings);
     float *block = calloc((size_t)t->model.table.elements, sizeof *block);
-    assert_ok(ls_parameters_read(file, checkpoint, "parameters", &t->model.table, block));
+    assert_ok(ls_parameters_read(file, checkpoint, "parameters", &t->model.table, NULL, block));
     assert_true(same_bits(block, t->master, sizeof *block * (size_t)t->model.table.elements));
     free(block);
     assert_true(H5Fclose(file) >= 0);

@@ -103,9 +103,9 @@ static void initial_weights(void **state)
     assert_ok(ls_parameter_table_create(&table, &config));
     const size_t bytes = sizeof(float) * (size_t)table.elements;
     float *first = calloc(1, bytes), *again = calloc(1, bytes), *other = calloc(1, bytes);
-    ls_parameters_initialize(first, &table, &config, 5);
-    ls_parameters_initialize(again, &table, &config, 5);
-    ls_parameters_initialize(other, &table, &config, 6);
+    assert_ok(ls_parameters_initialize(NULL, first, &table, &config, 5));
+    assert_ok(ls_parameters_initialize(NULL, again, &table, &config, 5));
+    assert_ok(ls_parameters_initialize(NULL, other, &table, &config, 6));
     assert_true(same_bits(first, again, bytes));
     assert_false(same_bits(first, other, bytes));
     /* Element e of parameter i is a function of (seed, i, e) alone. */

@@ -45,8 +45,7 @@ static void set_up(fixture *f, ls_device device, ls_dtype dtype, const ls_optimi
     ok(ls_exec_create(&f->exec, device, 2));
     ok(ls_model_create(&f->model, &f->exec, &config, dtype));
     ok(ls_optimizer_create(&f->optimizer, &f->model, options));
-    ls_parameters_initialize(f->optimizer.master, &f->model.table, &config, 3);
-    ls_optimizer_publish(&f->optimizer);
+    ok(ls_optimizer_initialize(&f->optimizer, 3));
 }
 
 static void tear_down(fixture *f)
