@@ -56,6 +56,18 @@ static void project(const block_view *v, void *out, const void *x, int64_t offse
     v->ops->matmul(v->exec, out, v->dtype, x, weight(v, offset), v->dtype, v->R, N, K, LS_TRANSPOSE_B);
 }
 
+/* x[R,N] += b[N], where there is one */
+static void add_bias(const block_view *v, void *x, int64_t offset, int64_t N)
+{
+    if (offset >= 0) v->ops->bias_add(v->exec, x, weight(v, offset), v->dtype, v->R, N);
+}
+
+/* db[N] += sum of dout[R,N] over rows */
+static void add_bias_backward(const block_view *v, float *gradients, const void *dout, int64_t offset, int64_t N)
+{
+    if (offset >= 0) v->ops->bias_backward(v->exec, gradients + offset, dout, v->dtype, v->R, N);
+}
+
 /* dW[N,K] += dout[R,N]^T x[R,K];  dx[R,K] = dout[R,N] W[N,K] */
 static void project_backward_weight(const block_view *v, float *gradients, const void *dout, const void *x,
                                     int64_t offset, int64_t N, int64_t K)
@@ -77,11 +89,13 @@ static void attention_forward(const block_view *v)
     v->ops->rmsnorm_forward(v->exec, s->normed1, s->rstd1, v->act->residual, v->who->in_slot,
                             weight(v, v->at->input_norm), v->dtype, v->n, v->T, v->C, v->epsilon);
     project(v, s->qkv, s->normed1, v->at->qkv, v->QKV, v->C);
+    add_bias(v, s->qkv, v->at->qkv_bias, v->QKV);
     v->ops->rope(v->exec, s->qkv, v->model->rope_cos, v->model->rope_sin, v->positions, v->who->sample, v->dtype, 0,
                  v->n, v->T, v->H, v->G, v->D);
     v->ops->attention_forward(v->exec, s->attention, s->lse, s->qkv, v->first_key, v->who->sample, v->dtype,
                               v->attention_scale, v->n, v->T, v->H, v->G, v->D);
     project(v, v->act->y, s->attention, v->at->attention_out, v->C, v->H * v->D);
+    add_bias(v, v->act->y, v->at->attention_out_bias, v->C);
     v->ops->residual_add(v->exec, v->act->residual, v->who->mid_slot, v->who->in_slot, v->act->y, v->dtype, v->scale,
                          v->n, v->T, v->C);
 }
@@ -137,19 +151,21 @@ static void mlp_backward(const block_view *v, float *gradients)
                              v->T, v->C);
 }
 
-/* a = x + s * Wo . attention(rope(Wqkv . norm1(x))): d/da becomes d/dx. */
+/* a = x + s * (Wo . attention(rope(Wqkv . norm1(x) + bqkv)) + bo): d/da becomes d/dx. */
 static void attention_backward(const block_view *v, float *gradients)
 {
     const ls_saved_block *s = v->saved;
     void *const dy = v->act->y, *const dattention = v->act->dattention, *const dqkv = v->act->dqkv;
     void *const dnormed = v->act->dnormed;
     v->ops->gather_cast(v->exec, dy, v->act->dresidual, v->who->sample, v->dtype, v->scale, v->n, v->T, v->C);
+    add_bias_backward(v, gradients, dy, v->at->attention_out_bias, v->C);
     project_backward_weight(v, gradients, dy, s->attention, v->at->attention_out, v->C, v->H * v->D);
     project_backward_input(v, dattention, dy, v->at->attention_out, v->C, v->H * v->D);
     v->ops->attention_backward(v->exec, dqkv, dattention, s->qkv, s->attention, s->lse, v->first_key, v->who->sample,
                                v->dtype, v->attention_scale, v->n, v->T, v->H, v->G, v->D);
     v->ops->rope(v->exec, dqkv, v->model->rope_cos, v->model->rope_sin, v->positions, v->who->sample, v->dtype, 1, v->n,
                  v->T, v->H, v->G, v->D);
+    add_bias_backward(v, gradients, dqkv, v->at->qkv_bias, v->QKV);
     project_backward_weight(v, gradients, dqkv, s->normed1, v->at->qkv, v->QKV, v->C);
     project_backward_input(v, dnormed, dqkv, v->at->qkv, v->QKV, v->C);
     v->ops->rmsnorm_backward(v->exec, v->act->dresidual, gradients + v->at->input_norm, dnormed, v->act->residual,

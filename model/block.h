@@ -1,7 +1,7 @@
 /* One transformer block over the survivors of a layer, forward and backward.
  *
- *   a  = x + s * Wo  . attention(rope(Wqkv . norm1(x)))
- *   x' = a + s * Wdown . swiglu(Wgate_up . norm2(a))             s: the plan's residual scale
+ *   a  = x + s * (Wo . attention(rope(Wqkv . norm1(x) + bqkv)) + bo)   biases where the model has them
+ *   x' = a + s * Wdown . swiglu(Wgate_up . norm2(a))                    s: the plan's residual scale
  *
  * Called by training.c only. */
 #ifndef LS_MODEL_BLOCK_H

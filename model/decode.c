@@ -131,6 +131,13 @@ static void project(const ls_decode *d, void *out, const void *x, int64_t offset
         exec->ops->matmul(exec, out, dtype, x, weight, dtype, R, N, K, LS_TRANSPOSE_B);
 }
 
+/* x[R,N] += b[N], where there is one; rounded as in training, each row on its own. */
+static void add_bias(const ls_decode *d, void *x, int64_t offset, int64_t R, int64_t N)
+{
+    const ls_model *model = d->model;
+    if (offset >= 0) model->exec->ops->bias_add(model->exec, x, ls_model_weight(model, offset), model->dtype, R, N);
+}
+
 static void norm(const ls_decode *d, const float *hidden, int64_t offset, int64_t R)
 {
     const ls_model *model = d->model;
@@ -157,11 +164,13 @@ static void run_block(const ls_decode *d, float *hidden, int layer, int64_t star
 
     norm(d, hidden, at->input_norm, R);
     project(d, d->qkv, d->normed, at->qkv, R, (H + 2 * G) * D, C);
+    add_bias(d, d->qkv, at->qkv_bias, R, (H + 2 * G) * D);
     exec->ops->rope_append(exec, d->qkv, keys, values, model->rope_cos, model->rope_sin, model->dtype, start, R, H, G,
                            D, d->capacity);
     exec->ops->attention_cached(exec, d->attention, d->qkv, keys, values, model->dtype, (float)(1.0 / sqrt((double)D)),
                                 start, R, H, G, D, d->capacity);
     project(d, d->branch, d->attention, at->attention_out, R, C, H * D);
+    add_bias(d, d->branch, at->attention_out_bias, R, C);
     add_branch(d, hidden, R);
 
     norm(d, hidden, at->post_norm, R);

@@ -1,6 +1,8 @@
 /* Allocates a model: the weight block in compute type and the rotation tables. */
 #include "model/model.h"
 
+#include "model/rotation.h"
+
 #include <math.h>
 #include <stdlib.h>
 
@@ -14,17 +16,18 @@ static size_t rope_bytes(const ls_model *model)
     return sizeof(float) * (size_t)(model->config.max_position_embeddings * (model->config.head_dim / 2));
 }
 
-/* Row p, column i: the angle p * theta^(-2i/D), in double so that far positions keep their phase. */
+/* Row p, column i: cosine and sine of the angle of pair i at position p, which is rounded to fp32 (rotation.h). */
 static void fill_rope(const ls_model_config *config, float *cosine, float *sine)
 {
     const int64_t half = config->head_dim / 2;
-    for (int64_t i = 0; i < half; i++) {
-        const double frequency = pow(config->rope_theta, -(double)i / (double)half);
-        for (int64_t p = 0; p < config->max_position_embeddings; p++) {
-            cosine[p * half + i] = (float)cos((double)p * frequency);
-            sine[p * half + i] = (float)sin((double)p * frequency);
+    float frequency[LS_HEAD_DIM_MAX / 2];
+    ls_rotation_frequencies(frequency, config);
+    for (int64_t p = 0; p < config->max_position_embeddings; p++)
+        for (int64_t i = 0; i < half; i++) {
+            const float angle = (float)p * frequency[i];
+            cosine[p * half + i] = (float)cos((double)angle);
+            sine[p * half + i] = (float)sin((double)angle);
         }
-    }
 }
 
 static ls_status upload_rope(const ls_model *model)

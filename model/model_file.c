@@ -26,22 +26,58 @@
     X(double, rms_norm_eps)                                                                                            \
     X(double, initializer_range)
 
+static ls_status write_rope_scaling(hid_t group, const ls_rope_scaling *scaling)
+{
+    LS_TRY(ls_hdf5_write_int(group, "rope_scaling_type", scaling->type));
+    if (scaling->type == LS_ROPE_PLAIN) return LS_OK;
+    LS_TRY(ls_hdf5_write_double(group, "rope_scaling_factor", scaling->factor));
+    LS_TRY(ls_hdf5_write_double(group, "rope_scaling_low_freq_factor", scaling->low_freq_factor));
+    LS_TRY(ls_hdf5_write_double(group, "rope_scaling_high_freq_factor", scaling->high_freq_factor));
+    return ls_hdf5_write_int(group, "rope_scaling_original_max_position_embeddings",
+                             scaling->original_max_position_embeddings);
+}
+
 static ls_status write_attributes(hid_t group, const ls_model_config *config)
 {
 #define WRITE(kind, field) LS_TRY(ls_hdf5_write_##kind(group, #field, config->field));
     CONFIG_LIST(WRITE)
 #undef WRITE
-    return ls_hdf5_write_int(group, "tie_word_embeddings", config->tie_word_embeddings);
+    LS_TRY(ls_hdf5_write_int(group, "tie_word_embeddings", config->tie_word_embeddings));
+    LS_TRY(ls_hdf5_write_int(group, "attention_bias", config->attention_bias));
+    return write_rope_scaling(group, &config->rope_scaling);
+}
+
+/* Files written before there was an attribute lack it: the model is then one without that option. */
+static ls_status read_optional_int(hid_t group, const char *path, const char *name, int64_t *out)
+{
+    *out = 0;
+    return H5Aexists(group, name) > 0 ? ls_hdf5_read_int(group, path, name, out) : LS_OK;
+}
+
+static ls_status read_rope_scaling(hid_t group, const char *path, ls_rope_scaling *scaling)
+{
+    int64_t type;
+    LS_TRY(read_optional_int(group, path, "rope_scaling_type", &type));
+    scaling->type = type == (int)type ? (int)type : -1;
+    if (scaling->type == LS_ROPE_PLAIN) return LS_OK;
+    LS_TRY(ls_hdf5_read_double(group, path, "rope_scaling_factor", &scaling->factor));
+    LS_TRY(ls_hdf5_read_double(group, path, "rope_scaling_low_freq_factor", &scaling->low_freq_factor));
+    LS_TRY(ls_hdf5_read_double(group, path, "rope_scaling_high_freq_factor", &scaling->high_freq_factor));
+    return ls_hdf5_read_int(group, path, "rope_scaling_original_max_position_embeddings",
+                            &scaling->original_max_position_embeddings);
 }
 
 static ls_status read_attributes(hid_t group, const char *path, ls_model_config *config)
 {
-    int64_t tied;
+    int64_t tied, bias;
 #define READ(kind, field) LS_TRY(ls_hdf5_read_##kind(group, path, #field, &config->field));
     CONFIG_LIST(READ)
 #undef READ
     LS_TRY(ls_hdf5_read_int(group, path, "tie_word_embeddings", &tied));
+    LS_TRY(read_optional_int(group, path, "attention_bias", &bias));
     config->tie_word_embeddings = tied != 0;
+    config->attention_bias = bias != 0;
+    LS_TRY(read_rope_scaling(group, path, &config->rope_scaling));
     return ls_model_config_check(config);
 }
 
@@ -74,7 +110,7 @@ typedef struct dataset {
 
 static dataset dataset_of(const char *group, const ls_parameter *entry)
 {
-    dataset result = {.rows = entry->rows, .cols = entry->is_norm ? 0 : entry->cols};
+    dataset result = {.rows = entry->rows, .cols = entry->is_norm || entry->is_bias ? 0 : entry->cols};
     (void)snprintf(result.name, sizeof result.name, "%s/%s", group, entry->name);
     return result;
 }

@@ -9,9 +9,9 @@
 #include <stdlib.h>
 
 #define GROUP_ALIGNMENT 64 /* elements: a group starts on a cache line in bf16 too */
-#define ENTRIES_PER_LAYER 9
+#define ENTRIES_PER_LAYER 13
 
-enum { PLAIN = 0, NORM = 1, EMBEDDING = 2 };
+enum { PLAIN = 0, NORM, EMBEDDING, BIAS };
 
 static void begin_group(ls_parameter_table *table)
 {
@@ -32,6 +32,7 @@ __attribute__((format(printf, 6, 7))) static int64_t add(ls_parameter_table *tab
     entry->cols = cols;
     entry->offset = table->elements;
     entry->is_norm = kind == NORM;
+    entry->is_bias = kind == BIAS;
     entry->is_embedding = kind == EMBEDDING;
     table->elements += rows * cols;
     table->parameters += rows * cols;
@@ -49,6 +50,15 @@ static void add_layer(ls_parameter_table *table, const ls_model_config *config, 
     layer->qkv = add(table, l, PLAIN, H * D, C, "model.layers.%d.self_attn.q_proj.weight", l);
     (void)add(table, l, PLAIN, G * D, C, "model.layers.%d.self_attn.k_proj.weight", l);
     (void)add(table, l, PLAIN, G * D, C, "model.layers.%d.self_attn.v_proj.weight", l);
+    layer->qkv_bias = layer->attention_out_bias = -1;
+    if (config->attention_bias) {
+        begin_group(table);
+        layer->qkv_bias = add(table, l, BIAS, H * D, 1, "model.layers.%d.self_attn.q_proj.bias", l);
+        (void)add(table, l, BIAS, G * D, 1, "model.layers.%d.self_attn.k_proj.bias", l);
+        (void)add(table, l, BIAS, G * D, 1, "model.layers.%d.self_attn.v_proj.bias", l);
+        begin_group(table);
+        layer->attention_out_bias = add(table, l, BIAS, C, 1, "model.layers.%d.self_attn.o_proj.bias", l);
+    }
     begin_group(table);
     layer->attention_out = add(table, l, PLAIN, C, H * D, "model.layers.%d.self_attn.o_proj.weight", l);
     begin_group(table);
@@ -103,7 +113,8 @@ static void fill_parameter(float *values, const ls_parameter_table *table, int n
 {
     const ls_parameter *entry = &table->entries[number];
     const double branch_scale = 1.0 / sqrt(2.0 * (double)config->num_hidden_layers);
-    const double deviation = config->initializer_range * (ends_branch(entry, table) ? branch_scale : 1.0);
+    const double deviation =
+        entry->is_bias ? 0.0 : config->initializer_range * (ends_branch(entry, table) ? branch_scale : 1.0);
     const int64_t count = entry->rows * entry->cols;
 #pragma omp parallel for schedule(static)
     for (int64_t e = 0; e < count; e++)

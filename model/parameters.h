@@ -2,8 +2,8 @@
  *
  * Gradients, moments and master weights are parallel blocks of the same layout. Saving, clipping, decay, initialisation
  * and conversion are loops over the table. Matrices that share an input lie next to each other, so one product serves
- * them: q,k,v form one [(H+2G)*D, C] matrix, gate,up one [2F, C]. Groups start at multiples of 64 elements; the padding
- * between them is zero and stays zero. */
+ * them: q,k,v form one [(H+2G)*D, C] matrix, gate,up one [2F, C]; so do their biases. Groups start at multiples of 64
+ * elements; the padding between them is zero and stays zero. */
 #ifndef LS_MODEL_PARAMETERS_H
 #define LS_MODEL_PARAMETERS_H
 
@@ -13,20 +13,23 @@
 typedef struct ls_parameter {
     char name[72];      /* Hugging Face's: "model.layers.3.self_attn.q_proj.weight" */
     int layer;          /* -1 outside layers */
-    int64_t rows, cols; /* rows = output features; a vector has cols = 1 and rank 1 in files */
+    int64_t rows, cols; /* rows = output features; a vector (norm, bias) has cols = 1 and rank 1 in files */
     int64_t offset;     /* elements from the start of the block */
     bool is_norm;       /* never decayed, starts at one */
+    bool is_bias;       /* never decayed, starts at zero */
     bool is_embedding;  /* decayed by choice */
 } ls_parameter;
 
 /* Offsets of one layer's weights, in elements. */
 typedef struct ls_layer_offsets {
-    int64_t input_norm;    /* [C] */
-    int64_t qkv;           /* [(H+2G)*D, C] */
-    int64_t attention_out; /* [C, H*D] */
-    int64_t post_norm;     /* [C] */
-    int64_t gate_up;       /* [2F, C] */
-    int64_t down;          /* [C, F] */
+    int64_t input_norm;         /* [C] */
+    int64_t qkv;                /* [(H+2G)*D, C] */
+    int64_t qkv_bias;           /* [(H+2G)*D]; -1: none */
+    int64_t attention_out;      /* [C, H*D] */
+    int64_t attention_out_bias; /* [C]; -1: none */
+    int64_t post_norm;          /* [C] */
+    int64_t gate_up;            /* [2F, C] */
+    int64_t down;               /* [C, F] */
 } ls_layer_offsets;
 
 typedef struct ls_parameter_table {
@@ -46,8 +49,8 @@ void ls_parameter_table_destroy(ls_parameter_table *table);
 /* The block that holds them lies in the memory of `exec`; NULL: in ordinary memory. The functions below then go through
  * a piece of memory as large as the largest parameter where the host cannot reach the block.
  *
- * Normal(0, initializer_range), output projections of the residual branches scaled by 1/sqrt(2L) (GPT-2), norms one.
- * The value of an element depends on (seed, parameter number, element) alone. `block` fp32 [elements]. */
+ * Normal(0, initializer_range), output projections of the residual branches scaled by 1/sqrt(2L) (GPT-2), norms one,
+ * biases zero. The value of an element depends on (seed, parameter number, element) alone. `block` fp32 [elements]. */
 ls_status ls_parameters_initialize(ls_exec *exec, float *block, const ls_parameter_table *table,
                                    const ls_model_config *config, uint64_t seed);
 

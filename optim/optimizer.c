@@ -102,7 +102,7 @@ static const char *first_not_finite(const ls_optimizer *optimizer)
 
 static double entry_decay(const ls_optimizer_options *options, const ls_parameter *entry)
 {
-    if (entry->is_norm || (entry->is_embedding && !options->decay_embeddings)) return 0.0;
+    if (entry->is_norm || entry->is_bias || (entry->is_embedding && !options->decay_embeddings)) return 0.0;
     return options->weight_decay;
 }
 

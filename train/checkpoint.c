@@ -224,6 +224,7 @@ static ls_status check_shape(hid_t file, const char *path, const ls_model_config
         {"head_dim", saved.head_dim, config->head_dim},
         {"vocab_size", saved.vocab_size, config->vocab_size},
         {"tie_word_embeddings", saved.tie_word_embeddings, config->tie_word_embeddings},
+        {"attention_bias", saved.attention_bias, config->attention_bias},
     };
     for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++)
         if (sizes[i].saved != sizes[i].here)

@@ -6,6 +6,23 @@
 
 #include <stdlib.h>
 
+/* As in Hugging Face's config.json: null, or an object with what the type uses. */
+static void add_rope_scaling(cJSON *shape, const ls_rope_scaling *scaling)
+{
+    if (scaling->type == LS_ROPE_PLAIN) {
+        (void)cJSON_AddNullToObject(shape, "rope_scaling");
+        return;
+    }
+    cJSON *object = cJSON_AddObjectToObject(shape, "rope_scaling");
+    (void)cJSON_AddStringToObject(object, "rope_type", ls_rope_type_names[scaling->type]);
+    (void)cJSON_AddNumberToObject(object, "factor", scaling->factor);
+    if (scaling->type != LS_ROPE_LLAMA3) return;
+    (void)cJSON_AddNumberToObject(object, "low_freq_factor", scaling->low_freq_factor);
+    (void)cJSON_AddNumberToObject(object, "high_freq_factor", scaling->high_freq_factor);
+    (void)cJSON_AddNumberToObject(object, "original_max_position_embeddings",
+                                  (double)scaling->original_max_position_embeddings);
+}
+
 ls_status ls_inspect_add_model(cJSON *document, const ls_model_config *model)
 {
     cJSON *shape = cJSON_AddObjectToObject(document, "model");
@@ -23,6 +40,8 @@ ls_status ls_inspect_add_model(cJSON *document, const ls_model_config *model)
     ADD(initializer_range);
 #undef ADD
     (void)cJSON_AddBoolToObject(shape, "tie_word_embeddings", model->tie_word_embeddings);
+    (void)cJSON_AddBoolToObject(shape, "attention_bias", model->attention_bias);
+    add_rope_scaling(shape, &model->rope_scaling);
     if (model->vocab_size == 0) {
         (void)cJSON_ReplaceItemInObject(shape, "vocab_size", cJSON_CreateNull());
         (void)cJSON_AddNullToObject(document, "parameters");

@@ -64,7 +64,7 @@ static void fill_weights(trial *t)
     const ls_parameter_table *table = &t->model.table;
     assert_ok(ls_parameters_initialize(NULL, t->master, table, &t->model.config, 11));
     for (int i = 0; i < table->count; i++)
-        if (table->entries[i].is_norm)
+        if (table->entries[i].is_norm || table->entries[i].is_bias)
             for (int64_t e = 0; e < table->entries[i].rows; e++)
                 t->master[table->entries[i].offset + e] += 0.2f * random_normal((uint32_t)(1000 + i), (uint32_t)e);
     trial_publish(t);

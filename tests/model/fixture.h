@@ -31,8 +31,8 @@ typedef struct trial {
     double target_count;
 } trial;
 
-/* Weights with a spread that makes every term count, norms around one, tokens and targets at random, every fifth target
- * absent, no documents, the plain plan. */
+/* Weights with a spread that makes every term count, norms around one, biases around zero, tokens and targets at
+ * random, every fifth target absent, no documents, the plain plan. */
 void trial_create(trial *out, ls_device device, ls_dtype dtype, const ls_model_config *config, int64_t B, int64_t T);
 void trial_destroy(trial *t);
 /* master -> model.weights, in the compute type. */

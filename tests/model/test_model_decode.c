@@ -34,6 +34,8 @@ static void session_create(session *s, ls_device device, ls_dtype dtype)
     config.head_dim = 8;
     config.initializer_range = 0.12;
     config.vocab_size = 67;
+    config.attention_bias = true;
+    config.rope_scaling = (ls_rope_scaling){LS_ROPE_LLAMA3, 4.0, 1.0, 4.0, 32};
     trial_create(&s->t, device, dtype, &config, 1, POSITIONS);
     assert_ok(ls_decode_create(&s->decode, &s->t.model, POSITIONS, POSITIONS));
     s->C = config.hidden_size;

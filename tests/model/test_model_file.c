@@ -27,7 +27,9 @@ static int set_up(void **state)
     static trial t;
     if (mkdtemp(folder) == NULL) return -1;
     (void)snprintf(checkpoint, sizeof checkpoint, "%s/model.h5", folder);
-    const ls_model_config config = small_config(3, false);
+    ls_model_config config = small_config(3, false);
+    config.attention_bias = true;
+    config.rope_scaling = (ls_rope_scaling){LS_ROPE_LLAMA3, 32.0, 1.5, 4.25, 96};
     trial_create(&t, LS_DEVICE_REFERENCE, LS_F32, &config, 1, 4);
     write_checkpoint(&t, checkpoint);
     *state = &t;
@@ -55,6 +57,12 @@ static void round_trip(void **state)
         assert_true(model.config.rms_norm_eps == t->model.config.rms_norm_eps);
         assert_true(model.config.initializer_range == t->model.config.initializer_range);
         assert_int_equal(model.config.max_position_embeddings, t->model.config.max_position_embeddings);
+        assert_true(model.config.attention_bias);
+        assert_int_equal(model.config.rope_scaling.type, LS_ROPE_LLAMA3);
+        assert_true(model.config.rope_scaling.factor == 32.0);
+        assert_true(model.config.rope_scaling.low_freq_factor == 1.5);
+        assert_true(model.config.rope_scaling.high_freq_factor == 4.25);
+        assert_int_equal(model.config.rope_scaling.original_max_position_embeddings, 96);
         /* Padding included: it is zero on both sides. */
         const size_t bytes = (size_t)model.table.elements * ls_dtype_size(model.dtype);
         void *expected = malloc(bytes);
@@ -115,6 +123,7 @@ static void missing_parts_are_refused(void **state)
     } cases[] = {
         {"parameters/model.layers.1.mlp.up_proj.weight", "model.layers.1.mlp.up_proj.weight"},
         {"parameters/lm_head.weight", "lm_head.weight"},
+        {"parameters/model.layers.2.self_attn.k_proj.bias", "model.layers.2.self_attn.k_proj.bias"},
         {"model", "/model"},
         {"tokenizer", "tokenizer"},
     };
@@ -129,6 +138,29 @@ static void missing_parts_are_refused(void **state)
     assert_true(H5Adelete(group, "rope_theta") >= 0);
     assert_true(H5Gclose(group) >= 0 && H5Fclose(file) >= 0);
     assert_fails(load(t, path), LS_BAD_INPUT, "rope_theta");
+}
+
+/* A file from before there were these options has no attributes of theirs. */
+static void older_files_load(void **state)
+{
+    (void)state;
+    char path[64];
+    const ls_model_config config = small_config(2, true);
+    trial old;
+    trial_create(&old, LS_DEVICE_REFERENCE, LS_F32, &config, 1, 4);
+    const hid_t file = open_copy(&old, path, sizeof path, "older.h5");
+    const hid_t group = H5Gopen2(file, "model", H5P_DEFAULT);
+    assert_true(H5Adelete(group, "attention_bias") >= 0 && H5Adelete(group, "rope_scaling_type") >= 0);
+    assert_true(H5Gclose(group) >= 0 && H5Fclose(file) >= 0);
+    ls_model model;
+    char *tokenizer;
+    assert_ok(ls_model_load(&model, &tokenizer, &old.exec, path, LS_F32));
+    assert_false(model.config.attention_bias);
+    assert_int_equal(model.config.rope_scaling.type, LS_ROPE_PLAIN);
+    assert_true(same_bits(model.weights, old.master, sizeof(float) * (size_t)model.table.elements));
+    free(tokenizer);
+    ls_model_destroy(&model);
+    trial_destroy(&old);
 }
 
 /* A vector of another length, a matrix that is transposed, a shape that does not work at all. */
@@ -223,6 +255,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(round_trip),
         cmocka_unit_test(parameters_round_trip),
+        cmocka_unit_test(older_files_load),
         cmocka_unit_test(missing_parts_are_refused),
         cmocka_unit_test(wrong_shapes_are_refused),
         cmocka_unit_test(other_files_are_refused),

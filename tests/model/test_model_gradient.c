@@ -60,9 +60,13 @@ static float *random_direction(const trial *t, uint32_t number)
 
 /* Dropout, three exits, a residual scale and documents at once: along directions of all parameters, then of each
  * parameter by itself, so that a wrong term is named and cannot hide behind larger ones. */
-static void check_derivatives(bool tied)
+static void check_derivatives(bool tied, bool options)
 {
-    const ls_model_config config = small_config(5, tied);
+    ls_model_config config = small_config(5, tied);
+    if (options) {
+        config.attention_bias = true;
+        config.rope_scaling = (ls_rope_scaling){LS_ROPE_LLAMA3, 4.0, 1.0, 4.0, 32};
+    }
     trial t;
     trial_create(&t, LS_DEVICE_REFERENCE, LS_F32, &config, 3, 7);
     trial_add_documents(&t);
@@ -93,13 +97,19 @@ static void check_derivatives(bool tied)
 static void derivatives_tied(void **state)
 {
     (void)state;
-    check_derivatives(true);
+    check_derivatives(true, false);
 }
 
 static void derivatives_untied(void **state)
 {
     (void)state;
-    check_derivatives(false);
+    check_derivatives(false, false);
+}
+
+static void derivatives_with_bias_and_scaling(void **state)
+{
+    (void)state;
+    check_derivatives(false, true);
 }
 
 /* ---- the CPU against the reference ---------------------------------------------------------------------------------
@@ -113,6 +123,7 @@ static void compare_devices(ls_dtype dtype, double gradient_tolerance, double lo
     config.head_dim = 16;
     config.vocab_size = 101;
     config.initializer_range = 0.15;
+    config.attention_bias = true;
     trial reference, cpu;
     trial_create(&reference, LS_DEVICE_REFERENCE, LS_F32, &config, 3, 33);
     trial_create(&cpu, LS_DEVICE_CPU, dtype, &config, 3, 33);
@@ -156,6 +167,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(derivatives_tied),
         cmocka_unit_test(derivatives_untied),
+        cmocka_unit_test(derivatives_with_bias_and_scaling),
         cmocka_unit_test(cpu_fp32_equals_reference),
         cmocka_unit_test(cpu_bf16_nears_reference),
     };

@@ -4,12 +4,23 @@
 #include "core/random.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 static ls_model_config config_135m(void)
 {
-    ls_model_config config = {576, 1536, 30, 9, 3, 0, 49152, 2048, 10000.0, 1e-5, 0.02, true};
+    ls_model_config config = {.hidden_size = 576,
+                              .intermediate_size = 1536,
+                              .num_hidden_layers = 30,
+                              .num_attention_heads = 9,
+                              .num_key_value_heads = 3,
+                              .vocab_size = 49152,
+                              .max_position_embeddings = 2048,
+                              .rope_theta = 10000.0,
+                              .rms_norm_eps = 1e-5,
+                              .initializer_range = 0.02,
+                              .tie_word_embeddings = true};
     assert_ok(ls_model_config_check(&config));
     return config;
 }
@@ -75,6 +86,45 @@ static void table_layout(void **state)
     assert_int_equal(table.head % 64, 0);
     assert_int_not_equal(table.head, table.embedding);
     assert_string_equal(table.entries[table.count - 1].name, "lm_head.weight");
+    ls_parameter_table_destroy(&table);
+}
+
+static void table_with_biases(void **state)
+{
+    (void)state;
+    ls_model_config config = small_config(2, false);
+    config.attention_bias = true;
+    ls_parameter_table table, plain;
+    assert_ok(ls_parameter_table_create(&table, &config));
+    const ls_layer_offsets *at = &table.layers[1];
+    const ls_parameter *entry = &table.entries[1 + 13 + 4];
+    static const char *const names[] = {"q_proj", "k_proj", "v_proj", "o_proj"};
+    const int64_t rows[] = {16, 8, 8, 12};
+    const int64_t offsets[] = {at->qkv_bias, at->qkv_bias + 16, at->qkv_bias + 24, at->attention_out_bias};
+    for (int i = 0; i < 4; i++) {
+        char name[72];
+        (void)snprintf(name, sizeof name, "model.layers.1.self_attn.%s.bias", names[i]);
+        assert_string_equal(entry[i].name, name);
+        assert_int_equal(entry[i].layer, 1);
+        assert_int_equal(entry[i].rows, rows[i]);
+        assert_int_equal(entry[i].cols, 1);
+        assert_int_equal(entry[i].offset, offsets[i]);
+        assert_true(entry[i].is_bias && !entry[i].is_norm && !entry[i].is_embedding);
+    }
+    assert_true(at->qkv_bias % 64 == 0 && at->attention_out_bias % 64 == 0);
+    float *block = malloc(sizeof *block * (size_t)table.elements);
+    for (int64_t e = 0; e < table.elements; e++) block[e] = 9.0f;
+    assert_ok(ls_parameters_initialize(NULL, block, &table, &config, 5));
+    for (int64_t e = 0; e < 32; e++) assert_true(block[at->qkv_bias + e] == 0.0f);
+    free(block);
+
+    ls_model_config other = config;
+    other.attention_bias = false;
+    assert_false(ls_model_config_equal_shape(&config, &other));
+    assert_ok(ls_parameter_table_create(&plain, &other));
+    assert_true(plain.layers[1].qkv_bias == -1 && plain.layers[1].attention_out_bias == -1);
+    assert_int_equal(table.parameters - plain.parameters, 2 * (16 + 8 + 8 + 12));
+    ls_parameter_table_destroy(&plain);
     ls_parameter_table_destroy(&table);
 }
 
@@ -180,8 +230,9 @@ static void plain_plan(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(table_of_135m),   cmocka_unit_test(table_layout), cmocka_unit_test(initial_weights),
-        cmocka_unit_test(config_refusals), cmocka_unit_test(flops),        cmocka_unit_test(plain_plan),
+        cmocka_unit_test(table_of_135m),   cmocka_unit_test(table_layout),    cmocka_unit_test(table_with_biases),
+        cmocka_unit_test(initial_weights), cmocka_unit_test(config_refusals), cmocka_unit_test(flops),
+        cmocka_unit_test(plain_plan),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

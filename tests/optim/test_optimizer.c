@@ -40,7 +40,8 @@ static void set_up(fixture *f, ls_device device, ls_dtype dtype, const ls_optimi
                               .max_position_embeddings = 16,
                               .rope_theta = 10000,
                               .rms_norm_eps = 1e-5,
-                              .initializer_range = 0.02};
+                              .initializer_range = 0.02,
+                              .attention_bias = true};
     ok(ls_model_config_check(&config));
     ok(ls_exec_create(&f->exec, device, 2));
     ok(ls_model_create(&f->model, &f->exec, &config, dtype));
@@ -79,7 +80,7 @@ static void reference_step(const fixture *f, double *w, double *m, double *v, do
     const ls_optimizer_options *o = &f->optimizer.options;
     for (int i = 0; i < f->model.table.count; i++) {
         const ls_parameter *entry = &f->model.table.entries[i];
-        const bool spared = entry->is_norm || (entry->is_embedding && !o->decay_embeddings);
+        const bool spared = entry->is_norm || entry->is_bias || (entry->is_embedding && !o->decay_embeddings);
         for (int64_t j = entry->offset; j < entry->offset + entry->rows * entry->cols; j++) {
             const double g = scale * f->optimizer.gradients[j];
             m[j] = o->beta1 * m[j] + (1 - o->beta1) * g;
@@ -165,7 +166,7 @@ static void test_decay_choice(void **state)
         ok(ls_optimizer_step(&f.optimizer, 0.5, &norm));
         for (int i = 0; i < f.model.table.count; i++) {
             const ls_parameter *entry = &f.model.table.entries[i];
-            const bool spared = entry->is_norm || (entry->is_embedding && !decay_embeddings);
+            const bool spared = entry->is_norm || entry->is_bias || (entry->is_embedding && !decay_embeddings);
             for (int64_t j = entry->offset; j < entry->offset + entry->rows * entry->cols; j++)
                 assert_true(fabs(f.optimizer.master[j] - before[j] * (spared ? 1.0 : 0.95)) <= 1e-8);
         }
