@@ -26,3 +26,25 @@ build() {
         die "building $preset failed; the whole log is $log"
     fi
 }
+
+# python_environment: makes build/python-venv, where the tests that compare with Python libraries run: Debian's PyTorch
+# and NumPy (PyPI's PyTorch would bring gigabytes of CUDA), and from PyPI what tests/python/requirements.txt names.
+# Where that cannot be had it says so in one line and fails; those tests are then skipped.
+python_environment() {
+    local venv=$root/build/python-venv wanted=$root/tests/python/requirements.txt log=$root/build/python-venv.log
+    cmp --silent "$wanted" "$venv/requirements.txt" && return
+    if ! /usr/bin/python3 -c 'import torch, venv' 2>/dev/null; then
+        say "python: skipping comparisons with Python libraries: Debian's python3-torch or python3-venv is missing"
+        return 1
+    fi
+    say "python: making an environment for comparisons with Python libraries"
+    rm -rf "$venv"
+    if ! { /usr/bin/python3 -m venv --system-site-packages "$venv" &&
+        "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --retries 1 --timeout 20 \
+            --only-binary :all: --requirement "$wanted"; } >"$log" 2>&1; then
+        rm -rf "$venv"
+        say "python: skipping comparisons with Python libraries: PyPI cannot be reached or lacks one; see $log"
+        return 1
+    fi
+    cp "$wanted" "$venv/requirements.txt"
+}
