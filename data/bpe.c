@@ -57,14 +57,15 @@ ls_status ls_bpe_create(ls_bpe *out, const ls_vocabulary *vocabulary, int64_t me
                         const char *name)
 {
     *out = (ls_bpe){.vocabulary = vocabulary, .whole_words = whole_words};
+    int bytes = 0;
     for (int byte = 0; byte < 256; byte++) {
         const char character = (char)byte;
         out->byte_id[byte] = ls_vocabulary_find(vocabulary, &character, 1);
-        if (out->byte_id[byte] < 0)
-            return LS_FAIL(LS_BAD_INPUT,
-                           "%s: the vocabulary has no token for the byte 0x%02X, so it is not a byte-level one", name,
-                           (unsigned)byte);
+        bytes += out->byte_id[byte] >= 0;
     }
+    if (bytes == 0)
+        return LS_FAIL(LS_BAD_INPUT,
+                       "%s: the vocabulary has no token for any single byte, so it is not a byte-level one", name);
     uint64_t slots = 16;
     while (slots < 2 * (uint64_t)merge_count) slots *= 2;
     out->merges = malloc(slots * sizeof *out->merges);
@@ -194,12 +195,15 @@ static ls_status merge_word(const ls_bpe *bpe, ls_bpe_scratch *scratch, const ch
 {
     LS_TRY(scratch_reserve(scratch, length));
     symbol *symbols = scratch->symbols;
-    const int32_t count = (int32_t)length;
-    for (int32_t i = 0; i < count; i++)
-        symbols[i] = (symbol){.id = bpe->byte_id[(unsigned char)word[i]],
-                              .rank = NO_MERGE,
-                              .previous = i - 1,
-                              .next = i + 1 < count ? i + 1 : -1};
+    int32_t count = 0;
+    for (size_t i = 0; i < length; i++) {
+        const int32_t id = bpe->byte_id[(unsigned char)word[i]];
+        if (id < 0) continue;
+        symbols[count] = (symbol){.id = id, .rank = NO_MERGE, .previous = count - 1, .next = count + 1};
+        count++;
+    }
+    if (count == 0) return LS_OK;
+    symbols[count - 1].next = -1;
     scratch->heap_count = 0;
     for (int32_t i = 0; i + 1 < count; i++) queue_pair(bpe, scratch, i);
     while (scratch->heap_count > 0) {

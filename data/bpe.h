@@ -20,13 +20,14 @@ typedef struct ls_merge ls_merge;
 
 typedef struct ls_bpe {
     const ls_vocabulary *vocabulary;
-    int32_t byte_id[256]; /* the token of each single byte */
+    int32_t byte_id[256]; /* the token of each single byte; -1: none, the byte is left out */
     ls_merge *merges;     /* [merge_mask + 1] open addressing by pair */
     uint64_t merge_mask;
     bool whole_words; /* ignore_merges: a word that is a token is that token, without merging */
 } ls_bpe;
 
-/* `vocabulary` (which outlives the result) must hold all 256 single bytes; a missing one is LS_BAD_INPUT. */
+/* `vocabulary` (which outlives the result) may lack some of the 256 single bytes (SmolLM2's lacks control characters):
+ * as in the `tokenizers` library they vanish from the text before anything merges. LS_BAD_INPUT when it lacks all. */
 ls_status ls_bpe_create(ls_bpe *out, const ls_vocabulary *vocabulary, int64_t merge_count, bool whole_words,
                         const char *name);
 void ls_bpe_destroy(ls_bpe *bpe);

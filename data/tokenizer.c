@@ -184,7 +184,9 @@ static ls_status encode_plain(session *s, const char *text, size_t length)
             LS_TRY(ls_pre_tokenizer_run(&model->pre_tokenizer, &s->pre_tokenizer, text + at, valid,
                                         at > 0 && spaces_first ? 1 : 0, encode_word, s));
         at += valid;
-        if (at < length) LS_TRY(append(s, model->bpe.byte_id[(unsigned char)text[at++]]));
+        if (at == length) break;
+        const int32_t id = model->bpe.byte_id[(unsigned char)text[at++]];
+        if (id >= 0) LS_TRY(append(s, id));
     }
     return LS_OK;
 }

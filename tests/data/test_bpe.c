@@ -106,6 +106,38 @@ static void test_heap_equals_the_definition(void **state)
     }
 }
 
+/* A byte without a token vanishes before anything merges, so its neighbours may join. */
+static void test_bytes_without_a_token_vanish(void **state)
+{
+    (void)state;
+    ls_vocabulary vocabulary;
+    ls_bpe bpe;
+    ls_bpe_scratch *scratch;
+    ls_ids ids = {0};
+    CHECK_OK(ls_vocabulary_create(&vocabulary, 3, 64));
+    ls_vocabulary_set(&vocabulary, 0, "a", 1, true);
+    ls_vocabulary_set(&vocabulary, 1, "b", 1, true);
+    ls_vocabulary_set(&vocabulary, 2, "ab", 2, true);
+    CHECK_OK(ls_bpe_create(&bpe, &vocabulary, 1, false, "test"));
+    ls_bpe_add_merge(&bpe, 0, 1, 0, 2);
+    CHECK_OK(ls_bpe_scratch_create(&scratch));
+    CHECK_OK(ls_bpe_encode(&bpe, scratch, "xbax\x04yba", 8, &ids));
+    const int32_t expected[] = {1, 2, 0};
+    assert_int_equal(ids.count, 3);
+    assert_memory_equal(ids.values, expected, sizeof expected);
+    ids.count = 0;
+    CHECK_OK(ls_bpe_encode(&bpe, scratch, "a\x04xb", 4, &ids));
+    assert_int_equal(ids.count, 1);
+    assert_int_equal(ids.values[0], 2);
+    ids.count = 0;
+    CHECK_OK(ls_bpe_encode(&bpe, scratch, "xyz", 3, &ids));
+    assert_int_equal(ids.count, 0);
+    free(ids.values);
+    ls_bpe_scratch_destroy(scratch);
+    ls_bpe_destroy(&bpe);
+    ls_vocabulary_destroy(&vocabulary);
+}
+
 static void test_whole_words(void **state)
 {
     (void)state;
@@ -173,6 +205,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_heap_equals_the_definition),
+        cmocka_unit_test(test_bytes_without_a_token_vanish),
         cmocka_unit_test(test_whole_words),
         cmocka_unit_test(test_cache_tells_lengths_apart),
         cmocka_unit_test(test_byte_alphabet),

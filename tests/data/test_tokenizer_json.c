@@ -46,7 +46,7 @@ static void test_wrong_content_is_refused(void **state)
     (void)state;
     static const char *const cases[][2] = {
         {"{\"model\":{\"vocab\":[]}}", "no vocabulary"},
-        {"{\"model\":{\"vocab\":{}}}", "no token for the byte 0x00"},
+        {"{\"model\":{\"vocab\":{}}}", "no token for any single byte"},
         {"{\"model\":{\"vocab\":{\"a\":\"x\"}}}", "the id of token 'a'"},
         {"{\"model\":{\"vocab\":{\"a\":-1}}}", "the id of token 'a'"},
         {"{\"model\":{\"vocab\":{\"a\":1.5}}}", "the id of token 'a'"},
