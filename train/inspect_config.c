@@ -6,15 +6,12 @@
 
 #include <stdlib.h>
 
-/* As in Hugging Face's config.json: null, or an object with what the type uses. */
+/* The type, and what it uses. */
 static void add_rope_scaling(cJSON *shape, const ls_rope_scaling *scaling)
 {
-    if (scaling->type == LS_ROPE_PLAIN) {
-        (void)cJSON_AddNullToObject(shape, "rope_scaling");
-        return;
-    }
     cJSON *object = cJSON_AddObjectToObject(shape, "rope_scaling");
-    (void)cJSON_AddStringToObject(object, "rope_type", ls_rope_type_names[scaling->type]);
+    (void)cJSON_AddStringToObject(object, "type", ls_rope_type_names[scaling->type]);
+    if (scaling->type == LS_ROPE_PLAIN) return;
     (void)cJSON_AddNumberToObject(object, "factor", scaling->factor);
     if (scaling->type != LS_ROPE_LLAMA3) return;
     (void)cJSON_AddNumberToObject(object, "low_freq_factor", scaling->low_freq_factor);
