@@ -14,7 +14,7 @@
 
 enum { MAX_WAYS = 4 };
 
-/* The instruction-set variants of the cpu backend that this processor runs, each once. */
+/* The instruction-set variants of the cpu backend that this processor runs, each once (ways.c). */
 typedef struct ways {
     ls_exec exec[MAX_WAYS];
     const char *name[MAX_WAYS];
@@ -23,6 +23,7 @@ typedef struct ways {
 
 void open_ways(ways *out, int threads);
 void close_ways(ways *all);
+double most_flop(void); /* of a benchmark's case that is still a test here */
 ls_exec open_reference(void);
 
 /* Prints one failing case; prints no more after the first twenty, but counts. */

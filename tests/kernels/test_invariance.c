@@ -13,7 +13,7 @@ enum { MOST_ROWS = 16 };
 /* Only large cases are cut among threads in some kernels, so the smaller benchmarks join in. */
 static bool suits_threads(const ls_case *what)
 {
-    return !(what->options & LS_CASE_BENCHMARK) || (ls_case_flop(what) < 6e8 && ls_case_bytes(what) < 1e7);
+    return !(what->options & LS_CASE_BENCHMARK) || (ls_case_flop(what) < most_flop() && ls_case_bytes(what) < 1e7);
 }
 
 static void check_threads(const ls_case *what, ls_exec *execs, const char *where, int *failures)
