@@ -197,7 +197,9 @@ hid_t ls_hdf5_driver_access(void)
 {
     const hid_t access = H5Pcreate(H5P_FILE_ACCESS);
     if (access < 0) return access;
-    if (H5Pset_driver(access, driver_number(), NULL) >= 0 && H5Pset_fclose_degree(access, H5F_CLOSE_STRONG) >= 0)
+    /* In this format all of HDF5's metadata carries checksums: damage is found before it is believed. */
+    if (H5Pset_driver(access, driver_number(), NULL) >= 0 && H5Pset_fclose_degree(access, H5F_CLOSE_STRONG) >= 0 &&
+        H5Pset_libver_bounds(access, H5F_LIBVER_V110, H5F_LIBVER_V110) >= 0)
         return access;
     (void)H5Pclose(access);
     return H5I_INVALID_HID;

@@ -65,10 +65,13 @@ static ls_status failed_to_write(hid_t object, const char *name, int disk_error)
 
 /* ---- files ---- */
 
-/* Tells a missing, unreadable, empty or foreign file before HDF5 sees it. */
+/* Tells a missing, unreadable, empty or foreign file before HDF5 sees it. Of HDF5's formats only those with checksums
+ * on all metadata, which are the ones we write, are let through: the library believes what it reads in the older ones,
+ * and version 1.10 crashes on many a damaged one. */
 static ls_status check_signature(const char *path, const char *kind)
 {
     static const unsigned char signature[8] = {0x89, 'H', 'D', 'F', '\r', '\n', 0x1a, '\n'};
+    enum { OLDEST_CHECKED = 2 }; /* version of the superblock, the byte after the signature */
     struct stat about;
     if (stat(path, &about) != 0) return LS_FAIL(LS_IO, "cannot open %s: %s", path, strerror(errno));
     if (!S_ISREG(about.st_mode))
@@ -76,12 +79,14 @@ static ls_status check_signature(const char *path, const char *kind)
                        S_ISDIR(about.st_mode) ? "a folder" : "no regular file", kind);
     FILE *file = fopen(path, "rbe");
     if (file == NULL) return LS_FAIL(LS_IO, "cannot open %s: %s", path, strerror(errno));
-    unsigned char first[8];
+    unsigned char first[9];
     const size_t count = fread(first, 1, sizeof first, file);
     (void)fclose(file);
     if (count == 0) return LS_FAIL(LS_BAD_INPUT, "%s is empty, not a %s file", path, kind);
-    if (count < sizeof first || memcmp(first, signature, sizeof first) != 0)
+    if (count < sizeof first || memcmp(first, signature, sizeof signature) != 0)
         return LS_FAIL(LS_BAD_INPUT, "%s is not a %s file (it is not HDF5)", path, kind);
+    if (first[8] < OLDEST_CHECKED)
+        return LS_FAIL(LS_BAD_INPUT, "%s is not a %s file (it is HDF5 from another program)", path, kind);
     return LS_OK;
 }
 
@@ -143,6 +148,14 @@ ls_status ls_hdf5_open(hid_t *out, const char *path, const char *kind)
     return LS_OK;
 }
 
+/* Without the times HDF5 would keep, so that the same content makes the same file. */
+static hid_t untimed(hid_t class)
+{
+    const hid_t creation = H5Pcreate(class);
+    (void)H5Pset_obj_track_times(creation, false);
+    return creation;
+}
+
 static bool write_kind(hid_t file, const char *kind)
 {
     const hid_t type = H5Tcopy(H5T_C_S1), space = H5Screate(H5S_SCALAR);
@@ -165,8 +178,10 @@ ls_status ls_hdf5_create(hid_t *out, const char *path, const char *kind)
     (void)fclose(probe);
     quiet();
     const hid_t access = ls_hdf5_driver_access();
-    const hid_t file = access < 0 ? access : H5Fcreate(path, H5F_ACC_TRUNC, H5P_DEFAULT, access);
+    const hid_t creation = untimed(H5P_FILE_CREATE);
+    const hid_t file = access < 0 ? access : H5Fcreate(path, H5F_ACC_TRUNC, creation, access);
     if (access >= 0) (void)H5Pclose(access);
+    (void)H5Pclose(creation);
     if (file < 0) {
         char *reason = hdf5_reason();
         const ls_status status = LS_FAIL(LS_IO, "cannot create %s: %s", path, reason);
@@ -245,21 +260,41 @@ ls_status ls_hdf5_read_double(hid_t object, const char *path, const char *name, 
 
 /* ---- datasets ---- */
 
+ls_status ls_hdf5_make_group(hid_t file, const char *name)
+{
+    if (H5Lexists(file, name, H5P_DEFAULT) > 0) return LS_OK;
+    const hid_t creation = untimed(H5P_GROUP_CREATE);
+    const hid_t group = H5Gcreate2(file, name, H5P_DEFAULT, creation, H5P_DEFAULT);
+    (void)H5Pclose(creation);
+    if (group < 0 || H5Gclose(group) < 0) return failed_to_write(file, name, ls_hdf5_driver_error(file));
+    return LS_OK;
+}
+
+/* The groups on the way to `name`. */
+static ls_status make_groups(hid_t file, const char *name)
+{
+    for (const char *slash = strchr(name, '/'); slash != NULL; slash = strchr(slash + 1, '/')) {
+        char *group = ls_text_copy(name, (size_t)(slash - name));
+        const ls_status status = ls_hdf5_make_group(file, group);
+        free(group);
+        LS_TRY(status);
+    }
+    return LS_OK;
+}
+
 ls_status ls_hdf5_write_array(hid_t file, const char *name, hid_t type, int64_t rows, int64_t cols, const void *data)
 {
     LS_ASSERT(rows >= 0 && cols >= 0);
     const hsize_t sizes[2] = {(hsize_t)rows, (hsize_t)cols};
+    LS_TRY(make_groups(file, name));
     const hid_t space = H5Screate_simple(cols == 0 ? 1 : 2, sizes, NULL);
-    const hid_t links = H5Pcreate(H5P_LINK_CREATE), layout = H5Pcreate(H5P_DATASET_CREATE);
-    (void)H5Pset_create_intermediate_group(links, 1);
+    const hid_t layout = untimed(H5P_DATASET_CREATE);
     (void)H5Pset_fill_time(layout, H5D_FILL_TIME_NEVER);
-    (void)H5Pset_obj_track_times(layout, false); /* the same content makes the same file */
-    const hid_t dataset = H5Dcreate2(file, name, type, space, links, layout, H5P_DEFAULT);
+    const hid_t dataset = H5Dcreate2(file, name, type, space, H5P_DEFAULT, layout, H5P_DEFAULT);
     bool good = dataset >= 0;
     if (good && rows > 0) good = H5Dwrite(dataset, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, data) >= 0;
     if (dataset >= 0 && H5Dclose(dataset) < 0) good = false;
     (void)H5Pclose(layout);
-    (void)H5Pclose(links);
     (void)H5Sclose(space);
     const int error = ls_hdf5_driver_error(file);
     return good && error == 0 ? LS_OK : failed_to_write(file, name, error);
@@ -324,6 +359,21 @@ ls_status ls_hdf5_read_array(hid_t file, const char *path, const char *name, hid
     return status;
 }
 
+/* An extent that is wrong could ask for more memory than there is: a dataset as we write them lies whole in its file.
+ */
+static ls_status check_extent(hid_t file, hid_t dataset, const char *path, const char *name, hsize_t count)
+{
+    hsize_t bytes = 0;
+    const hid_t type = H5Dget_type(dataset), creation = H5Dget_create_plist(dataset);
+    const size_t width = H5Tget_size(type);
+    const bool inside = H5Fget_filesize(file, &bytes) >= 0 && width > 0 && count <= bytes / width;
+    const bool plain = H5Pget_nfilters(creation) == 0 && H5Pget_external_count(creation) == 0;
+    (void)H5Pclose(creation);
+    (void)H5Tclose(type);
+    if (!plain) return LS_FAIL(LS_BAD_INPUT, "%s: %s is compressed or damaged", path, name);
+    return inside ? LS_OK : LS_FAIL(LS_BAD_INPUT, "%s is damaged: its dataset %s is longer than the file", path, name);
+}
+
 ls_status ls_hdf5_array_length(hid_t file, const char *path, const char *name, int64_t *out)
 {
     hid_t dataset;
@@ -332,10 +382,11 @@ ls_status ls_hdf5_array_length(hid_t file, const char *path, const char *name, i
     const hid_t space = H5Dget_space(dataset);
     const int rank = H5Sget_simple_extent_dims(space, sizes, NULL);
     (void)H5Sclose(space);
+    const ls_status status = rank == 1 ? check_extent(file, dataset, path, name, sizes[0])
+                                       : LS_FAIL(LS_BAD_INPUT, "the dataset %s of %s is not a list", name, path);
     (void)H5Dclose(dataset);
-    if (rank != 1) return LS_FAIL(LS_BAD_INPUT, "the dataset %s of %s is not a list", name, path);
     *out = (int64_t)sizes[0];
-    return LS_OK;
+    return status;
 }
 
 ls_status ls_hdf5_write_text(hid_t file, const char *name, const char *text)

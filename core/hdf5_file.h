@@ -23,6 +23,7 @@ ls_status ls_hdf5_write_double(hid_t object, const char *name, double value);
 ls_status ls_hdf5_read_int(hid_t object, const char *path, const char *name, int64_t *out);
 ls_status ls_hdf5_read_double(hid_t object, const char *path, const char *name, double *out);
 
+ls_status ls_hdf5_make_group(hid_t file, const char *name); /* unless it is there; its parent is */
 /* A whole dataset of `type` (H5T_NATIVE_*), rank 1 or 2 (cols 0: rank 1); groups on the way are created. */
 ls_status ls_hdf5_write_array(hid_t file, const char *name, hid_t type, int64_t rows, int64_t cols, const void *data);
 /* Reads a dataset that must have exactly this shape. */

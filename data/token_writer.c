@@ -109,16 +109,15 @@ static hid_t create_dataset(const ls_token_writer *writer, ls_split split, int64
 {
     const hsize_t none = 0, unlimited = H5S_UNLIMITED;
     const hsize_t chunk = (hsize_t)(chunk_tokens < 1 ? 1 : chunk_tokens);
+    if (ls_hdf5_make_group(writer->file, split_names[split]) != LS_OK) return H5I_INVALID_HID;
     char *name = ls_text_format("%s/tokens", split_names[split]);
     const hid_t space = H5Screate_simple(1, &none, &unlimited);
-    const hid_t links = H5Pcreate(H5P_LINK_CREATE), layout = H5Pcreate(H5P_DATASET_CREATE);
-    (void)H5Pset_create_intermediate_group(links, 1);
+    const hid_t layout = H5Pcreate(H5P_DATASET_CREATE);
     (void)H5Pset_chunk(layout, 1, &chunk);
     (void)H5Pset_fill_time(layout, H5D_FILL_TIME_NEVER);
     (void)H5Pset_obj_track_times(layout, false); /* the same tokens make the same file */
-    const hid_t dataset = H5Dcreate2(writer->file, name, writer->stored_type, space, links, layout, H5P_DEFAULT);
+    const hid_t dataset = H5Dcreate2(writer->file, name, writer->stored_type, space, H5P_DEFAULT, layout, H5P_DEFAULT);
     (void)H5Pclose(layout);
-    (void)H5Pclose(links);
     (void)H5Sclose(space);
     free(name);
     return dataset;

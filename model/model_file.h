@@ -21,6 +21,8 @@ ls_status ls_model_config_write(hid_t file, const ls_model_config *config);
 ls_status ls_model_config_read(hid_t file, const char *path, ls_model_config *out);
 ls_status ls_parameters_write(hid_t file, const char *group, const ls_parameter_table *table, ls_exec *exec,
                               float *block);
+/* One parameter into values[rows * cols]. */
+ls_status ls_parameter_read(hid_t file, const char *path, const char *group, const ls_parameter *entry, float *values);
 ls_status ls_parameters_read(hid_t file, const char *path, const char *group, const ls_parameter_table *table,
                              ls_exec *exec, float *block);
 /* Newest "checkpoints/step-*.h5" of a run folder, or `path` itself when it is a file; malloc'ed. */
