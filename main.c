@@ -1,4 +1,5 @@
 /* The door: a table of subcommands, nothing else. */
+#include "core/threads.h"
 #include "data/commands.h"
 #include "eval/commands.h"
 #include "train/commands.h"
@@ -33,6 +34,7 @@ static void print_help(FILE *file)
 
 int main(int argc, char **argv)
 {
+    ls_threads_settle(argv);
     if (argc < 2) {
         print_help(stderr);
         return ls_status_exit(LS_BAD_INPUT);
