@@ -1,5 +1,6 @@
 #include "eval/sweep.h"
 
+#include "core/clock.h"
 #include "core/log.h"
 
 #include <math.h>
@@ -67,7 +68,10 @@ static ls_status run_pairs(ls_sweep *sweep, ls_decoder *decoder, const int32_t *
     /* Once before the clock counts: code, weights and buffers are touched. */
     ls_decode_result first;
     LS_TRY(run_once(&first, tokens, decoder, sweep, prompts, NULL));
-    for (int64_t p = 0; p < sweep->prompts; p++) {
+    const double began = ls_seconds_now();
+    int64_t p = 0;
+    for (; p < sweep->prompts; p++) {
+        if (p > 0 && sweep->max_seconds > 0.0 && ls_seconds_now() - began >= sweep->max_seconds) break;
         for (int s = 0; s < sweep->count; s++) {
             LS_TRY(run_prompt(sweep, sweep->settings + s, decoder, prompts + p * sweep->prompt_tokens, (p + s) % 2 == 0,
                               tokens));
@@ -75,6 +79,7 @@ static ls_status run_pairs(ls_sweep *sweep, ls_decoder *decoder, const int32_t *
                             s + 1, sweep->count);
         }
     }
+    sweep->prompts = p;
     return LS_OK;
 }
 

@@ -23,6 +23,8 @@ typedef struct ls_sweep {
     int threads;
     int64_t prompts, prompt_tokens, max_new_tokens;
     int64_t repeats;
+    double
+        max_seconds; /* after so long no further prompt is begun, and `prompts` falls to those measured; 0: no limit */
     int32_t end_of_text;
     ls_sweep_setting *settings; /* [count] */
     int count;
@@ -32,7 +34,7 @@ typedef struct ls_sweep {
 
 /* Fills the measured fields. Each prompt is decoded greedily by each setting right after or before an autoregressive
  * run of the same prompt (in turns), `repeats` times, on the same decoder: both see the same machine, and the fastest
- * of each is kept. prompts: [prompts, prompt_tokens]. A signal is LS_INTERRUPTED. */
+ * of each is kept. prompts: [prompts, prompt_tokens]; the first is always measured. A signal is LS_INTERRUPTED. */
 ls_status ls_sweep_run(ls_sweep *sweep, ls_decoder *decoder, const int32_t *prompts);
 
 double ls_sweep_speedup(const ls_sweep_setting *setting); /* time of all paired runs over time of its own; 0: unknown */

@@ -20,7 +20,7 @@ typedef struct sweep_options {
     const char *data, *out;
     int64_t exit_layers[MOST_VALUES], draft_tokens[MOST_VALUES];
     int exit_count, draft_count;
-    int64_t prompts, repeats;
+    int64_t prompts, repeats, max_seconds;
     int64_t prompt_tokens, max_new_tokens; /* 0: as the context allows */
     bool json;
 } sweep_options;
@@ -33,6 +33,7 @@ enum {
     KEY_REPEATS,
     KEY_PROMPT_TOKENS,
     KEY_MAX_NEW_TOKENS,
+    KEY_MAX_SECONDS,
     KEY_OUT,
     KEY_JSON,
 };
@@ -45,6 +46,7 @@ static const struct argp_option option_list[] = {
     {"repeats", KEY_REPEATS, "R", 0, "Time each prompt R times and keep the fastest (default 2)", 1},
     {"prompt-tokens", KEY_PROMPT_TOKENS, "P", 0, "Tokens a prompt (default 64, or a quarter of a shorter context)", 1},
     {"max-new-tokens", KEY_MAX_NEW_TOKENS, "M", 0, "Tokens to generate (default 128, or what the context leaves)", 1},
+    {"max-seconds", KEY_MAX_SECONDS, "S", 0, "Begin no further prompt after S seconds (default 0: no limit)", 1},
     {"out", KEY_OUT, "FILE", 0, "Also write the JSON document here; RUN_DIR/sweep.json goes into the report", 2},
     {"json", KEY_JSON, NULL, 0, "Print {autoregressive, settings: [...], best, identical, ...} instead of a table", 2},
     {0},
@@ -80,6 +82,9 @@ static error_t parse_option(int key, char *argument, struct argp_state *state)
         break;
     case KEY_MAX_NEW_TOKENS:
         status = ls_command_int(&options->max_new_tokens, "--max-new-tokens", argument, 1, INT_MAX);
+        break;
+    case KEY_MAX_SECONDS:
+        status = ls_command_int(&options->max_seconds, "--max-seconds", argument, 0, INT_MAX);
         break;
     case KEY_OUT:
         options->out = argument;
@@ -205,6 +210,7 @@ static ls_status sweep_model(const ls_session *session, const ls_token_file *fil
                       .threads = session->exec.threads,
                       .prompts = options->prompts,
                       .repeats = options->repeats,
+                      .max_seconds = (double)options->max_seconds,
                       .prompt_tokens = options->prompt_tokens,
                       .max_new_tokens = options->max_new_tokens,
                       .end_of_text = ls_tokenizer_end_of_text(session->tokenizer),

@@ -42,7 +42,7 @@ static void prompts_begin_documents_that_are_long_enough(void **state)
     (void)unlink("sweep_prompts.h5");
 }
 
-static void run_sweep(ls_sweep *sweep, ls_sweep_setting *settings, int count)
+static void run_sweep(ls_sweep *sweep, ls_sweep_setting *settings, int count, double max_seconds)
 {
     small_model small;
     small_model_open(&small, LS_DEVICE_CPU, LS_F32, L, 97, 1, LENGTH + NEW);
@@ -56,6 +56,7 @@ static void run_sweep(ls_sweep *sweep, ls_sweep_setting *settings, int count)
                         .prompt_tokens = LENGTH,
                         .max_new_tokens = NEW,
                         .repeats = 2,
+                        .max_seconds = max_seconds,
                         .end_of_text = -1,
                         .settings = settings,
                         .count = count};
@@ -70,7 +71,7 @@ static void counters_add_up(void **state)
                                    {.mode = LS_DECODE_SELF_SPECULATIVE, .exit_layer = 3, .draft_tokens = 4},
                                    {.mode = LS_DECODE_PROMPT_LOOKUP, .draft_tokens = 3}};
     ls_sweep sweep;
-    run_sweep(&sweep, settings, 3);
+    run_sweep(&sweep, settings, 3, 0.0);
     assert_true(ls_sweep_identical(&sweep));
     for (int s = 0; s < 3; s++) {
         const ls_sweep_setting *setting = settings + s;
@@ -114,7 +115,7 @@ static void another_text_is_seen(void **state)
     ls_sweep_setting settings[] = {{.mode = LS_DECODE_EARLY_EXIT, .exit_layer = 1, .draft_tokens = 1},
                                    {.mode = LS_DECODE_SELF_SPECULATIVE, .exit_layer = 2, .draft_tokens = 1}};
     ls_sweep sweep;
-    run_sweep(&sweep, settings, 2);
+    run_sweep(&sweep, settings, 2, 0.0);
     assert_false(settings[0].identical);
     assert_true(settings[1].identical);
     assert_false(ls_sweep_identical(&sweep));
@@ -128,12 +129,26 @@ static void another_text_is_seen(void **state)
     cJSON_Delete(document);
 }
 
+static void time_ends_between_prompts(void **state)
+{
+    (void)state;
+    ls_sweep_setting settings[] = {{.mode = LS_DECODE_SELF_SPECULATIVE, .exit_layer = 1, .draft_tokens = 2},
+                                   {.mode = LS_DECODE_SELF_SPECULATIVE, .exit_layer = 2, .draft_tokens = 1}};
+    ls_sweep sweep;
+    run_sweep(&sweep, settings, 2, 1e-9);
+    assert_int_equal(sweep.prompts, 1);
+    for (int s = 0; s < 2; s++) assert_int_equal(settings[s].tokens, NEW);
+    run_sweep(&sweep, settings, 2, 1e9);
+    assert_int_equal(sweep.prompts, PROMPTS);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(prompts_begin_documents_that_are_long_enough),
         cmocka_unit_test(counters_add_up),
         cmocka_unit_test(another_text_is_seen),
+        cmocka_unit_test(time_ends_between_prompts),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
