@@ -122,6 +122,23 @@ static bool sync_path(const char *path, bool folder)
     return synced;
 }
 
+ls_status ls_file_sync(const char *path)
+{
+    return sync_path(path, false) ? LS_OK : LS_FAIL(LS_IO, "cannot write %s: %s", path, ls_file_reason(errno));
+}
+
+ls_status ls_file_reserve(const char *path)
+{
+    const int file = open(path, O_RDWR | O_CLOEXEC);
+    struct stat about;
+    bool good = file >= 0 && fstat(file, &about) == 0;
+    if (good && about.st_size > 0 && fallocate(file, 0, 0, about.st_size) != 0)
+        good = errno == EOPNOTSUPP || errno == ENOSYS;
+    const int error = errno;
+    if (file >= 0) (void)close(file);
+    return good ? LS_OK : LS_FAIL(LS_IO, "cannot write %s: %s", path, ls_file_reason(error));
+}
+
 ls_status ls_file_commit(const char *temporary, const char *path)
 {
     if (!sync_path(temporary, false) || rename(temporary, path) != 0) {

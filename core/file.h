@@ -15,6 +15,10 @@ ls_status ls_file_write_atomic(const char *path, const void *bytes, size_t lengt
 /* The second half of the same for a file some library wrote: fsync `temporary`, rename it to `path`, fsync the folder.
  */
 ls_status ls_file_commit(const char *temporary, const char *path);
+ls_status ls_file_sync(const char *path); /* what this process wrote of it is on the disk */
+/* Takes the room that the file's length promises, so that writing inside it cannot fill the disk. Where the file system
+ * cannot do that, nothing happens. */
+ls_status ls_file_reserve(const char *path);
 ls_status ls_file_make_folders(const char *path); /* mkdir -p */
 bool ls_file_is_folder(const char *path);
 bool ls_file_exists(const char *path);

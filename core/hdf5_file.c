@@ -282,22 +282,43 @@ static ls_status make_groups(hid_t file, const char *name)
     return LS_OK;
 }
 
-ls_status ls_hdf5_write_array(hid_t file, const char *name, hid_t type, int64_t rows, int64_t cols, const void *data)
+/* A new dataset in groups that are there. */
+static hid_t create_dataset(hid_t file, const char *name, hid_t type, int64_t rows, int64_t cols, bool reserve)
 {
     LS_ASSERT(rows >= 0 && cols >= 0);
     const hsize_t sizes[2] = {(hsize_t)rows, (hsize_t)cols};
-    LS_TRY(make_groups(file, name));
     const hid_t space = H5Screate_simple(cols == 0 ? 1 : 2, sizes, NULL);
     const hid_t layout = untimed(H5P_DATASET_CREATE);
     (void)H5Pset_fill_time(layout, H5D_FILL_TIME_NEVER);
+    if (reserve) (void)H5Pset_alloc_time(layout, H5D_ALLOC_TIME_EARLY);
     const hid_t dataset = H5Dcreate2(file, name, type, space, H5P_DEFAULT, layout, H5P_DEFAULT);
-    bool good = dataset >= 0;
-    if (good && rows > 0) good = H5Dwrite(dataset, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, data) >= 0;
-    if (dataset >= 0 && H5Dclose(dataset) < 0) good = false;
     (void)H5Pclose(layout);
     (void)H5Sclose(space);
+    return dataset;
+}
+
+/* Closes it; `good`: so far. */
+static ls_status finish_dataset(hid_t file, const char *name, hid_t dataset, bool good)
+{
+    if (dataset >= 0 && H5Dclose(dataset) < 0) good = false;
     const int error = ls_hdf5_driver_error(file);
     return good && error == 0 ? LS_OK : failed_to_write(file, name, error);
+}
+
+ls_status ls_hdf5_write_array(hid_t file, const char *name, hid_t type, int64_t rows, int64_t cols, const void *data)
+{
+    LS_TRY(make_groups(file, name));
+    const hid_t dataset = create_dataset(file, name, type, rows, cols, false);
+    bool good = dataset >= 0;
+    if (good && rows > 0) good = H5Dwrite(dataset, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, data) >= 0;
+    return finish_dataset(file, name, dataset, good);
+}
+
+ls_status ls_hdf5_reserve_array(hid_t file, const char *name, int64_t rows, int64_t cols)
+{
+    LS_TRY(make_groups(file, name));
+    const hid_t dataset = create_dataset(file, name, H5T_NATIVE_FLOAT, rows, cols, true);
+    return finish_dataset(file, name, dataset, dataset >= 0);
 }
 
 static ls_status open_dataset(hid_t *out, hid_t file, const char *path, const char *name)

@@ -29,6 +29,21 @@ ls_status ls_hdf5_write_array(hid_t file, const char *name, hid_t type, int64_t 
 /* Reads a dataset that must have exactly this shape. */
 ls_status ls_hdf5_read_array(hid_t file, const char *path, const char *name, hid_t type, int64_t rows, int64_t cols,
                              void *data);
+/* Parts of a dataset of fp32: elements first..first+count-1 in row-major order, at base[place...]. Ascending. */
+typedef struct ls_hdf5_piece {
+    int64_t first, place, count;
+} ls_hdf5_piece;
+
+/* The dataset with its room in the file, but no content; for ls_hdf5_write_pieces. */
+ls_status ls_hdf5_reserve_array(hid_t file, const char *name, int64_t rows, int64_t cols);
+/* Reads only the pieces of a dataset that must have this shape. */
+ls_status ls_hdf5_read_pieces(hid_t file, const char *path, const char *name, int64_t rows, int64_t cols,
+                              const ls_hdf5_piece *pieces, int count, float *base);
+/* Of a file that all processes of MPI_COMM_WORLD opened (ls_hdf5_open_shared); each writes its own pieces, all call. */
+ls_status ls_hdf5_write_pieces(hid_t file, const char *path, const char *name, const ls_hdf5_piece *pieces, int count,
+                               const float *base);
+/* Opens an existing file for writing by all processes at once (MPI-IO). LS_UNSUPPORTED in a build without MPI. */
+ls_status ls_hdf5_open_shared(hid_t *out, const char *path);
 ls_status ls_hdf5_array_length(hid_t file, const char *path, const char *name, int64_t *out); /* rank 1 */
 /* Text as a uint8 dataset. *text is malloc'ed and NUL-terminated. */
 ls_status ls_hdf5_write_text(hid_t file, const char *name, const char *text);

@@ -29,6 +29,7 @@ void ls_interrupt_install(void)
 {
     catch_unless_ignored(SIGINT);
     catch_unless_ignored(SIGTERM);
+    catch_unless_ignored(SIGUSR1);
     (void)signal(SIGXFSZ, SIG_IGN);
 }
 

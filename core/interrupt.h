@@ -1,4 +1,5 @@
-/* SIGINT and SIGTERM: the first asks for a clean stop, a second ends the process at once. */
+/* SIGINT, SIGTERM and SIGUSR1 (Slurm's warning, and the one mpirun passes on): the first asks for a clean stop, a
+ * second ends the process at once. */
 #ifndef LS_CORE_INTERRUPT_H
 #define LS_CORE_INTERRUPT_H
 
