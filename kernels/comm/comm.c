@@ -1,0 +1,211 @@
+/* What all engines share: opening, agreement, traffic and standing. A process alone needs no engine. */
+#include "kernels/comm/comm.h"
+
+#include "core/clock.h"
+#include "core/text.h"
+#include "kernels/comm/internal.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+enum { SENTENCE_BYTES = 1024 };
+
+static ls_status join(ls_comm *comm)
+{
+    const ls_launch launch = ls_comm_launch();
+    if (launch.launcher == NULL) return LS_OK;
+    if (!launch.speaks_mpi)
+        return LS_FAIL(LS_UNSUPPORTED,
+                       "%s started %ld processes that cannot find each other; start them with srun --mpi=pmix",
+                       launch.launcher, launch.processes);
+#ifdef LS_HAVE_MPI
+    return ls_comm_mpi_open(comm);
+#else
+    if (launch.processes == 1) return LS_OK;
+    return LS_FAIL(LS_UNSUPPORTED, "%s started several processes, but this layerskip was built without MPI",
+                   launch.launcher);
+#endif
+}
+
+ls_status ls_comm_open(ls_comm **out)
+{
+    *out = NULL;
+    ls_comm *comm = calloc(1, sizeof *comm);
+    if (comm == NULL) return LS_FAIL(LS_NO_MEMORY, "cannot get memory for the processes of the run");
+    comm->size = 1;
+    (void)gethostname(comm->host, sizeof comm->host - 1);
+    const ls_status status = join(comm);
+    if (status != LS_OK) {
+        free(comm);
+        return status;
+    }
+    ls_comm_stand(comm, 0, LS_COMM_STARTING);
+    *out = comm;
+    return LS_OK;
+}
+
+void ls_comm_close(ls_comm *comm)
+{
+    if (comm == NULL) return;
+    ls_watch_stop(comm);
+    if (comm->engine != NULL) comm->engine->close(comm);
+    free(comm);
+}
+
+int ls_comm_rank(const ls_comm *comm) { return comm == NULL ? 0 : comm->rank; }
+
+int ls_comm_size(const ls_comm *comm) { return comm == NULL ? 1 : comm->size; }
+
+const char *ls_comm_host(const ls_comm *comm) { return comm->host; }
+
+int ls_comm_threads(const ls_comm *comm) { return comm == NULL ? 0 : comm->threads; }
+
+/* ---- small messages ---------------------------------------------------------------------------------------------- */
+
+ls_status ls_comm_gather(ls_comm *comm, void *out, const void *in, size_t bytes)
+{
+    if (comm != NULL && comm->engine != NULL) return comm->engine->gather(comm, out, in, bytes);
+    memcpy(out, in, bytes);
+    return LS_OK;
+}
+
+ls_status ls_comm_broadcast(ls_comm *comm, void *data, size_t bytes, int root)
+{
+    if (comm != NULL && comm->engine != NULL) return comm->engine->broadcast(comm, data, bytes, root);
+    return LS_OK;
+}
+
+/* Takes the sentence of rank `from` to rank 0, which says whose it is unless all failed. */
+static ls_status carry_sentence(ls_comm *comm, ls_status status, int from, bool everywhere)
+{
+    char sentence[SENTENCE_BYTES] = "";
+    if (comm->rank == from && everywhere)
+        (void)snprintf(sentence, sizeof sentence, "%s", ls_error_text());
+    else if (comm->rank == from)
+        (void)snprintf(sentence, sizeof sentence, "rank %d on %s: %s", from, comm->host, ls_error_text());
+    ls_error_clear();
+    LS_TRY(ls_comm_broadcast(comm, sentence, sizeof sentence, from));
+    if (comm->rank == 0) (void)LS_FAIL(status, "%s", sentence);
+    return status;
+}
+
+ls_status ls_comm_agree(ls_comm *comm, ls_status own)
+{
+    if (comm == NULL || comm->engine == NULL) return own;
+    const int mine = (int)own;
+    int *all = malloc(sizeof *all * (size_t)comm->size);
+    if (all == NULL) return LS_FAIL(LS_NO_MEMORY, "cannot get memory for the state of %d ranks", comm->size);
+    ls_status status = ls_comm_gather(comm, all, &mine, sizeof mine);
+    if (status == LS_OK) {
+        int from = 0, failed = 0;
+        for (int r = comm->size - 1; r >= 0; r--) {
+            if (all[r] == (int)LS_OK) continue;
+            from = r;
+            failed++;
+        }
+        if (failed > 0) status = carry_sentence(comm, (ls_status)all[from], from, failed == comm->size);
+    }
+    free(all);
+    return status;
+}
+
+ls_status ls_comm_same(ls_comm *comm, uint64_t number, const char *what)
+{
+    if (comm == NULL || comm->engine == NULL) return LS_OK;
+    uint64_t first = number;
+    LS_TRY(ls_comm_broadcast(comm, &first, sizeof first, 0));
+    return ls_comm_agree(comm, first == number ? LS_OK : LS_FAIL(LS_BAD_INPUT, "%s is not that of rank 0", what));
+}
+
+/* ---- buckets ----------------------------------------------------------------------------------------------------- */
+
+ls_status ls_comm_bucket_create(ls_comm_bucket **out, ls_comm *comm, const int64_t *bounds)
+{
+    *out = NULL;
+    const int size = ls_comm_size(comm);
+    ls_comm_bucket *bucket = calloc(1, sizeof *bucket);
+    int64_t *copy = malloc(sizeof *copy * (size_t)(size + 1));
+    ls_status status = LS_OK;
+    if (bucket == NULL || copy == NULL) {
+        free(bucket);
+        free(copy);
+        return LS_FAIL(LS_NO_MEMORY, "cannot get memory for a bucket");
+    }
+    memcpy(copy, bounds, sizeof *copy * (size_t)(size + 1));
+    *bucket = (ls_comm_bucket){.comm = comm, .bounds = copy};
+    if (size > 1) status = comm->engine->bucket_create(bucket);
+    if (status != LS_OK) {
+        ls_comm_bucket_destroy(bucket);
+        return status;
+    }
+    *out = bucket;
+    return LS_OK;
+}
+
+void ls_comm_bucket_destroy(ls_comm_bucket *bucket)
+{
+    if (bucket == NULL) return;
+    if (ls_comm_size(bucket->comm) > 1) bucket->comm->engine->bucket_destroy(bucket);
+    free(bucket->bounds);
+    free(bucket);
+}
+
+ls_status ls_comm_reduce_scatter(ls_comm_bucket *bucket, float *block)
+{
+    return ls_comm_size(bucket->comm) > 1 ? bucket->comm->engine->reduce_scatter(bucket, block) : LS_OK;
+}
+
+ls_status ls_comm_all_gather(ls_comm_bucket *bucket, void *block, size_t element_size)
+{
+    return ls_comm_size(bucket->comm) > 1 ? bucket->comm->engine->all_gather(bucket, block, element_size) : LS_OK;
+}
+
+bool ls_comm_bucket_busy(const ls_comm_bucket *bucket) { return bucket->busy; }
+
+ls_status ls_comm_bucket_wait(ls_comm_bucket *bucket)
+{
+    if (!bucket->busy) return LS_OK;
+    const double begin = ls_seconds_now();
+    ls_status status = LS_OK;
+    while (status == LS_OK && bucket->busy) status = bucket->comm->engine->poll(bucket->comm);
+    bucket->comm->traffic.seconds_waiting += ls_seconds_now() - begin;
+    return status;
+}
+
+ls_status ls_comm_poll(ls_comm *comm) { return ls_comm_size(comm) > 1 ? comm->engine->poll(comm) : LS_OK; }
+
+ls_comm_traffic ls_comm_take_traffic(ls_comm *comm)
+{
+    if (comm == NULL) return (ls_comm_traffic){0};
+    const ls_comm_traffic traffic = comm->traffic;
+    comm->traffic = (ls_comm_traffic){0};
+    return traffic;
+}
+
+/* ---- standing ---------------------------------------------------------------------------------------------------- */
+
+void ls_comm_moved(ls_comm *comm)
+{
+    if (comm->own == NULL) return;
+    struct timespec now;
+    (void)clock_gettime(CLOCK_MONOTONIC, &now);
+    atomic_store(&comm->own->moved_at, (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000);
+}
+
+void ls_comm_stand(ls_comm *comm, int64_t step, ls_comm_phase phase)
+{
+    if (comm == NULL || comm->own == NULL) return;
+    atomic_store(&comm->own->step, step);
+    atomic_store(&comm->own->phase, (int)phase);
+    ls_comm_moved(comm);
+}
+
+ls_status ls_comm_set_timeout(ls_comm *comm, double seconds)
+{
+    if (comm == NULL || comm->engine == NULL) return LS_OK;
+    comm->timeout = seconds;
+    return ls_watch_start(comm);
+}

@@ -1,0 +1,85 @@
+/* The processes of a run, and what they say to each other.
+ *
+ * An engine is a table of functions, as a backend is: `single` (a process alone: every call is a copy or nothing) and
+ * `mpi`. Small messages are gathered whole; gradients and weights move in buckets, without blocking.
+ *
+ * Deterministic: each element of a bucket is summed by its owner in the order of the ranks, whoever arrives first, so
+ * the same number of processes gives the same bits. Bytes a rank sends are the ring's lower bound: (n-1)/n of a bucket
+ * to reduce and scatter it, as much to gather it.
+ * Calls of one comm come from one thread, and every rank makes the same calls in the same order. */
+#ifndef LS_KERNELS_COMM_COMM_H
+#define LS_KERNELS_COMM_COMM_H
+
+#include "core/status.h"
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+typedef struct ls_comm ls_comm;
+typedef struct ls_comm_bucket ls_comm_bucket;
+
+/* What a rank is doing, for the watchdog's report. */
+#define LS_COMM_PHASE_LIST(X)                                                                                          \
+    X(STARTING, "starting")                                                                                            \
+    X(BETWEEN_STEPS, "between steps")                                                                                  \
+    X(READING, "reading samples")                                                                                      \
+    X(COMPUTING, "forward and backward")                                                                               \
+    X(REDUCING, "reducing gradients")                                                                                  \
+    X(UPDATING, "updating weights")                                                                                    \
+    X(EVALUATING, "evaluating")                                                                                        \
+    X(SAVING, "saving a checkpoint")
+
+typedef enum ls_comm_phase {
+#define LS_COMM_PHASE_ENUM(name, text) LS_COMM_##name,
+    LS_COMM_PHASE_LIST(LS_COMM_PHASE_ENUM)
+#undef LS_COMM_PHASE_ENUM
+} ls_comm_phase;
+
+typedef struct ls_comm_traffic {
+    int64_t bytes_sent;     /* of buckets, by this rank */
+    double seconds_waiting; /* in ls_comm_bucket_wait: what no computing hid */
+} ls_comm_traffic;
+
+/* Joins the processes that mpirun or srun started; alone, when nobody did. MPI is not touched by a process alone.
+ * LS_UNSUPPORTED: started as one of several, but this build has no MPI or the launcher gives none. */
+ls_status ls_comm_open(ls_comm **out);
+/* All ranks must come here, whatever happened before. NULL is fine. */
+void ls_comm_close(ls_comm *comm);
+
+int ls_comm_rank(const ls_comm *comm); /* 0 for NULL */
+int ls_comm_size(const ls_comm *comm); /* 1 for NULL */
+const char *ls_comm_host(const ls_comm *comm);
+/* Processors this rank should use: those it may, shared out among the ranks that may use the same. */
+int ls_comm_threads(const ls_comm *comm);
+
+/* out [size][bytes]: every rank's `in`, in the order of the ranks. A lost or late peer is LS_IO naming it. */
+ls_status ls_comm_gather(ls_comm *comm, void *out, const void *in, size_t bytes);
+ls_status ls_comm_broadcast(ls_comm *comm, void *data, size_t bytes, int root);
+/* The same status on every rank: `own` where all are LS_OK, else that of the lowest rank that failed. Rank 0 then holds
+ * its sentence, the others none: a failure is said once. */
+ls_status ls_comm_agree(ls_comm *comm, ls_status own);
+/* LS_BAD_INPUT on every rank, naming `what`, unless all ranks hold the same number. */
+ls_status ls_comm_same(ls_comm *comm, uint64_t number, const char *what);
+
+/* A range of a block, cut into one shard a rank: elements bounds[r] <= i < bounds[r+1] are rank r's. All buckets are
+ * made before the first is used. */
+ls_status ls_comm_bucket_create(ls_comm_bucket **out, ls_comm *comm, const int64_t *bounds);
+void ls_comm_bucket_destroy(ls_comm_bucket *bucket);
+/* Starts: the own shard of `block` becomes the sum over the ranks; the rest of the bucket is left as it is. Nothing of
+ * it may be touched before the wait. */
+ls_status ls_comm_reduce_scatter(ls_comm_bucket *bucket, float *block);
+/* Starts: every rank's shard is copied into its place on all ranks. */
+ls_status ls_comm_all_gather(ls_comm_bucket *bucket, void *block, size_t element_size);
+ls_status ls_comm_bucket_wait(ls_comm_bucket *bucket);
+bool ls_comm_bucket_busy(const ls_comm_bucket *bucket);
+/* Moves started buckets forward; to be called now and then while computing. */
+ls_status ls_comm_poll(ls_comm *comm);
+ls_comm_traffic ls_comm_take_traffic(ls_comm *comm); /* since the last call */
+
+/* Says where this rank stands; also proves to the watchdog that it moves. */
+void ls_comm_stand(ls_comm *comm, int64_t step, ls_comm_phase phase);
+/* Starts the watchdog: nothing moves for `seconds` -> where each rank stands is printed, and the process ends. */
+ls_status ls_comm_set_timeout(ls_comm *comm, double seconds);
+
+#endif

@@ -1,0 +1,70 @@
+/* Inside kernels/comm: what an engine provides, and the state that comm.c, the engines and the watchdog share. */
+#ifndef LS_KERNELS_COMM_INTERNAL_H
+#define LS_KERNELS_COMM_INTERNAL_H
+
+#include "kernels/comm/comm.h"
+
+#include <stdatomic.h>
+#include <sys/types.h>
+
+/* Where a rank stands. Ranks of one host lie side by side in memory they share; only the rank itself writes. */
+typedef struct ls_standing {
+    _Atomic int64_t step;
+    _Atomic int phase;        /* ls_comm_phase */
+    _Atomic int waiting_for;  /* a rank that has not delivered yet, -1: none */
+    _Atomic int64_t moved_at; /* milliseconds of the machine's clock */
+    _Atomic int rank, process;
+    _Atomic int reported; /* of the first: somebody has printed the table */
+} ls_standing;
+
+typedef struct ls_watch ls_watch;
+
+typedef struct ls_comm_engine {
+    const char *name;
+    ls_status (*gather)(ls_comm *comm, void *out, const void *in, size_t bytes);
+    ls_status (*broadcast)(ls_comm *comm, void *data, size_t bytes, int root);
+    ls_status (*bucket_create)(ls_comm_bucket *bucket);
+    void (*bucket_destroy)(ls_comm_bucket *bucket);
+    ls_status (*reduce_scatter)(ls_comm_bucket *bucket, float *block);
+    ls_status (*all_gather)(ls_comm_bucket *bucket, void *block, size_t element_size);
+    ls_status (*poll)(ls_comm *comm);
+    void (*close)(ls_comm *comm);
+} ls_comm_engine;
+
+struct ls_comm {
+    const ls_comm_engine *engine; /* NULL: a process alone */
+    int rank, size, threads;
+    char host[64];
+    ls_comm_traffic traffic;
+    double timeout; /* seconds, 0: none */
+    /* of the ranks on this host; NULL for a process alone */
+    ls_standing *standings, *own;
+    int neighbours;
+    ls_watch *watch;
+    void *state;
+};
+
+struct ls_comm_bucket {
+    ls_comm *comm;
+    int64_t *bounds; /* [size+1] */
+    int number;
+    bool busy;
+    void *state;
+};
+
+/* Whether a launcher made this process one of several; *processes: of how many (0: not told). */
+typedef struct ls_launch {
+    const char *launcher; /* "mpirun", "srun"; NULL: nobody */
+    bool speaks_mpi;      /* it offers what MPI needs to find the others */
+    long processes;
+} ls_launch;
+ls_launch ls_comm_launch(void);
+
+/* Fills in the engine; the comm is zeroed. */
+ls_status ls_comm_mpi_open(ls_comm *comm);
+
+void ls_comm_moved(ls_comm *comm); /* something arrived, or a phase began */
+ls_status ls_watch_start(ls_comm *comm);
+void ls_watch_stop(ls_comm *comm);
+
+#endif

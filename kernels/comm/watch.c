@@ -1,0 +1,145 @@
+/* The watchdog: a thread that sees neighbours die and the own rank stand still.
+ *
+ * It calls no MPI, so it works while the main thread is stuck in it. Death of a process on this host shows at once (a
+ * pidfd); a rank elsewhere is seen by the launcher, or as a message that never comes. Either way nothing can be saved
+ * any more, since every rank holds a part: the process prints what it knows and ends. Started by comm.c. */
+#include "kernels/comm/internal.h"
+
+#include "core/log.h"
+
+#include <poll.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <sys/pidfd.h>
+#include <time.h>
+#include <unistd.h>
+
+enum {
+    LOOK_MILLISECONDS = 250,
+    TABLE_MILLISECONDS = 2000, /* that the other ranks leave the one that prints the table */
+};
+
+struct ls_watch {
+    pthread_t thread;
+    struct pollfd *files; /* [neighbours + 1]; the last one ends the thread */
+    int count;
+};
+
+static const char *const phase_names[] = {
+#define PHASE_NAME(name, text) text,
+    LS_COMM_PHASE_LIST(PHASE_NAME)
+#undef PHASE_NAME
+};
+
+static int64_t milliseconds_now(void)
+{
+    struct timespec now;
+    (void)clock_gettime(CLOCK_MONOTONIC, &now);
+    return (int64_t)now.tv_sec * 1000 + now.tv_nsec / 1000000;
+}
+
+static void rest(long milliseconds)
+{
+    const struct timespec span = {milliseconds / 1000, milliseconds % 1000 * 1000000};
+    (void)nanosleep(&span, NULL);
+}
+
+/* "rank 2: step 12, reducing gradients, waits for rank 1, 31 s without news" */
+static void say_standing(const char *host, const ls_standing *standing)
+{
+    char waits[48] = "";
+    const int other = atomic_load(&standing->waiting_for);
+    if (other >= 0) (void)snprintf(waits, sizeof waits, ", waits for rank %d", other);
+    const double silent = 1e-3 * (double)(milliseconds_now() - atomic_load(&standing->moved_at));
+    (void)fprintf(stderr, "layerskip: rank %d on %s: step %lld, %s%s, %.1f s without news\n",
+                  atomic_load(&standing->rank), host, (long long)atomic_load(&standing->step),
+                  phase_names[atomic_load(&standing->phase)], waits, silent);
+}
+
+static void end(void)
+{
+    (void)fflush(stderr);
+    _exit(ls_status_exit(LS_IO));
+}
+
+static void lost(const ls_comm *comm, int neighbour)
+{
+    const ls_standing *standing = &comm->standings[neighbour];
+    (void)fprintf(stderr,
+                  "layerskip: rank %d: lost rank %d (process %d on %s) at its step %lld, %s; this process ends, and "
+                  "--resume continues from the newest checkpoint\n",
+                  comm->rank, atomic_load(&standing->rank), atomic_load(&standing->process), comm->host,
+                  (long long)atomic_load(&standing->step), phase_names[atomic_load(&standing->phase)]);
+    end();
+}
+
+static void stuck(const ls_comm *comm)
+{
+    if (atomic_exchange(&comm->standings->reported, 1) != 0) {
+        rest(TABLE_MILLISECONDS);
+        end();
+    }
+    (void)fprintf(stderr, "layerskip: nothing has moved for %.1f s (parallel.timeout); the ranks on %s stand at\n",
+                  comm->timeout, comm->host);
+    for (int i = 0; i < comm->neighbours; i++) say_standing(comm->host, &comm->standings[i]);
+    (void)fprintf(stderr, "layerskip: all processes end; --resume continues from the newest checkpoint\n");
+    (void)fflush(stderr);
+    rest(TABLE_MILLISECONDS / 2);
+    end();
+}
+
+static void *watch(void *argument)
+{
+    const ls_comm *comm = argument;
+    const ls_watch *self = comm->watch;
+    for (;;) {
+        const int news = poll(self->files, (nfds_t)self->count, LOOK_MILLISECONDS);
+        if (news > 0 && self->files[self->count - 1].revents != 0) return NULL;
+        for (int i = 0; news > 0 && i + 1 < self->count; i++)
+            if (self->files[i].revents != 0) lost(comm, i);
+        const double silent = 1e-3 * (double)(milliseconds_now() - atomic_load(&comm->own->moved_at));
+        if (comm->timeout > 0.0 && silent > comm->timeout) stuck(comm);
+    }
+}
+
+ls_status ls_watch_start(ls_comm *comm)
+{
+    if (comm->watch != NULL) return LS_OK;
+    ls_watch *self = calloc(1, sizeof *self);
+    struct pollfd *files = calloc((size_t)comm->neighbours + 1, sizeof *files);
+    if (self == NULL || files == NULL) {
+        free(self);
+        free(files);
+        return LS_FAIL(LS_NO_MEMORY, "cannot get memory for the watchdog");
+    }
+    *self = (ls_watch){.files = files, .count = comm->neighbours + 1};
+    for (int i = 0; i < comm->neighbours; i++) {
+        const bool own = &comm->standings[i] == comm->own;
+        /* Negative where the kernel or a container does not show the process: then the launcher sees it die. */
+        const int file = own ? -1 : pidfd_open(atomic_load(&comm->standings[i].process), 0);
+        files[i] = (struct pollfd){.fd = file, .events = POLLIN};
+    }
+    files[comm->neighbours] = (struct pollfd){.fd = eventfd(0, EFD_CLOEXEC), .events = POLLIN};
+    comm->watch = self;
+    if (files[comm->neighbours].fd >= 0 && pthread_create(&self->thread, NULL, watch, comm) == 0) return LS_OK;
+    comm->watch = NULL;
+    free(files);
+    free(self);
+    return LS_FAIL(LS_IO, "cannot start the watchdog on %s", comm->host);
+}
+
+void ls_watch_stop(ls_comm *comm)
+{
+    ls_watch *self = comm->watch;
+    if (self == NULL) return;
+    (void)eventfd_write(self->files[self->count - 1].fd, 1);
+    (void)pthread_join(self->thread, NULL);
+    for (int i = 0; i < self->count; i++)
+        if (self->files[i].fd >= 0) (void)close(self->files[i].fd);
+    free(self->files);
+    free(self);
+    comm->watch = NULL;
+}
