@@ -103,17 +103,20 @@ ls_status ls_model_config_read(hid_t file, const char *path, ls_model_config *ou
 
 /* ---- parameters -------------------------------------------------------------------------------------------------- */
 
-/* "group/NAME"; a vector is a dataset of rank 1, which cols 0 stands for. */
-typedef struct dataset {
-    char name[160];
-    int64_t rows, cols;
-} dataset;
-
-static dataset dataset_of(const char *group, const ls_parameter *entry)
+ls_parameter_dataset ls_parameter_dataset_of(const char *group, const ls_parameter *entry)
 {
-    dataset result = {.rows = entry->rows, .cols = entry->is_norm || entry->is_bias ? 0 : entry->cols};
+    ls_parameter_dataset result = {.rows = entry->rows, .cols = entry->is_norm || entry->is_bias ? 0 : entry->cols};
     (void)snprintf(result.name, sizeof result.name, "%s/%s", group, entry->name);
     return result;
+}
+
+ls_status ls_parameters_reserve(hid_t file, const char *group, const ls_parameter_table *table)
+{
+    for (int i = 0; i < table->count; i++) {
+        const ls_parameter_dataset set = ls_parameter_dataset_of(group, &table->entries[i]);
+        LS_TRY(ls_hdf5_reserve_array(file, set.name, set.rows, set.cols));
+    }
+    return LS_OK;
 }
 
 ls_status ls_parameters_write(hid_t file, const char *group, const ls_parameter_table *table, ls_exec *exec,
@@ -124,7 +127,7 @@ ls_status ls_parameters_write(hid_t file, const char *group, const ls_parameter_
     ls_status status = LS_OK;
     for (int i = 0; i < table->count && status == LS_OK; i++) {
         const ls_parameter *entry = &table->entries[i];
-        const dataset set = dataset_of(group, entry);
+        const ls_parameter_dataset set = ls_parameter_dataset_of(group, entry);
         status = ls_parameter_window_get(&window, entry);
         if (status == LS_OK)
             status = ls_hdf5_write_array(file, set.name, H5T_NATIVE_FLOAT, set.rows, set.cols,
@@ -136,7 +139,7 @@ ls_status ls_parameters_write(hid_t file, const char *group, const ls_parameter_
 
 ls_status ls_parameter_read(hid_t file, const char *path, const char *group, const ls_parameter *entry, float *values)
 {
-    const dataset set = dataset_of(group, entry);
+    const ls_parameter_dataset set = ls_parameter_dataset_of(group, entry);
     return ls_hdf5_read_array(file, path, set.name, H5T_NATIVE_FLOAT, set.rows, set.cols, values);
 }
 

@@ -25,6 +25,14 @@ ls_status ls_parameters_write(hid_t file, const char *group, const ls_parameter_
 ls_status ls_parameter_read(hid_t file, const char *path, const char *group, const ls_parameter *entry, float *values);
 ls_status ls_parameters_read(hid_t file, const char *path, const char *group, const ls_parameter_table *table,
                              ls_exec *exec, float *block);
+/* Datasets of all parameters without content, for ls_hdf5_write_pieces. */
+ls_status ls_parameters_reserve(hid_t file, const char *group, const ls_parameter_table *table);
+/* Name and shape of a parameter's dataset in `group`; a list has cols 0. */
+typedef struct ls_parameter_dataset {
+    char name[160];
+    int64_t rows, cols;
+} ls_parameter_dataset;
+ls_parameter_dataset ls_parameter_dataset_of(const char *group, const ls_parameter *entry);
 /* Newest "checkpoints/step-*.h5" of a run folder, or `path` itself when it is a file; malloc'ed. */
 ls_status ls_checkpoint_find(char **out, const char *path);
 

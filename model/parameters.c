@@ -108,8 +108,8 @@ static bool ends_branch(const ls_parameter *entry, const ls_parameter_table *tab
     return entry->offset == layer->attention_out || entry->offset == layer->down;
 }
 
-static void fill_parameter(float *values, const ls_parameter_table *table, int number, const ls_model_config *config,
-                           uint64_t seed)
+void ls_parameter_initialize(float *values, const ls_parameter_table *table, int number, const ls_model_config *config,
+                             uint64_t seed)
 {
     const ls_parameter *entry = &table->entries[number];
     const double branch_scale = 1.0 / sqrt(2.0 * (double)config->num_hidden_layers);
@@ -131,7 +131,7 @@ ls_status ls_parameters_initialize(ls_exec *exec, float *block, const ls_paramet
     LS_TRY(ls_parameter_window_open(&window, exec, block, table));
     ls_status status = LS_OK;
     for (int i = 0; i < table->count && status == LS_OK; i++) {
-        fill_parameter(ls_parameter_window_at(&window, &table->entries[i]), table, i, config, seed);
+        ls_parameter_initialize(ls_parameter_window_at(&window, &table->entries[i]), table, i, config, seed);
         status = ls_parameter_window_put(&window, &table->entries[i]);
     }
     ls_parameter_window_close(&window);

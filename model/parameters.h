@@ -54,6 +54,10 @@ void ls_parameter_table_destroy(ls_parameter_table *table);
 ls_status ls_parameters_initialize(ls_exec *exec, float *block, const ls_parameter_table *table,
                                    const ls_model_config *config, uint64_t seed);
 
+/* Parameter number `number` alone, into values[rows * cols] of ordinary memory. */
+void ls_parameter_initialize(float *values, const ls_parameter_table *table, int number, const ls_model_config *config,
+                             uint64_t seed);
+
 /* The host's view of one parameter of a block at a time: the block itself where the host can reach it. */
 typedef struct ls_parameter_window {
     ls_exec *exec;

@@ -11,6 +11,7 @@
 struct ls_training {
     const ls_model *model;
     ls_activations activations;
+    ls_backward_watch watch;
 };
 
 ls_status ls_training_create(ls_training **out, const ls_model *model, int64_t B, int64_t T, bool recompute)
@@ -34,6 +35,8 @@ void ls_training_destroy(ls_training *training)
     ls_activations_destroy(&training->activations, training->model->exec);
     free(training);
 }
+
+void ls_training_watch(ls_training *training, ls_backward_watch watch) { training->watch = watch; }
 
 size_t ls_training_bytes(const ls_training *training)
 {
@@ -79,6 +82,18 @@ static int newest_block(const ls_activations *a, const ls_step_plan *plan)
     return newest;
 }
 
+static int lowest_exit(const ls_step_plan *plan)
+{
+    int l = 0;
+    while (l < plan->layers && !(plan->exit_weight[l] > 0.0f)) l++;
+    return l;
+}
+
+static void tell(const ls_training *training, int part)
+{
+    if (training->watch.complete != NULL) training->watch.complete(training->watch.context, part);
+}
+
 /* From the top down: exit l adds its gradient with respect to x[l+1], then block l turns it into that of x[l]. A sample
  * dropped in l keeps its gradient as it is, as its residual did. */
 static void backward(const ls_training *training, float *gradients, const ls_batch *batch, const ls_step_plan *plan,
@@ -90,15 +105,19 @@ static void backward(const ls_training *training, float *gradients, const ls_bat
     const int newest = newest_block(a, plan);
     /* A product over an empty inner size is the contract's way to write zeros. */
     model->exec->ops->matmul(model->exec, a->dresidual, LS_F32, a->y, a->y, model->dtype, rows, C, 0, 0);
+    for (int l = plan->layers - 1; l > top_exit(plan); l--) tell(training, l);
     for (int l = top_exit(plan); l >= 0; l--) {
         const ls_block_pass pass = block_pass(training, batch, plan, l);
         if (plan->exit_weight[l] > 0.0f)
             ls_exit_head_run(model, a, gradients, l, (float)((double)plan->exit_weight[l] / target_count));
+        if (l == lowest_exit(plan)) tell(training, plan->layers);
         if (a->recompute && l != newest) ls_block_recompute(&pass);
         ls_block_backward(&pass, gradients);
+        tell(training, l);
     }
     model->exec->ops->embedding_backward(model->exec, gradients + model->table.embedding, a->dresidual, a->tokens, rows,
                                          model->config.vocab_size, C);
+    tell(training, LS_PART_EMBEDDING);
 }
 
 /* The first exit with a bad loss is named: it stands nearest to where the trouble began. */

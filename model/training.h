@@ -19,10 +19,21 @@ typedef struct ls_batch {
 
 typedef struct ls_training ls_training;
 
+/* Told during backward, on the caller's thread: the gradients of a part are complete. A part is a layer; the number of
+ * layers stands for the final norm and an untied head, complete below the lowest exit that is on; the embedding comes
+ * last. Each part is told once a pass, in an order that depends on the plan alone. */
+#define LS_PART_EMBEDDING (-1)
+typedef struct ls_backward_watch {
+    void (*complete)(void *context, int part);
+    void *context;
+} ls_backward_watch;
+
 /* `recompute`: keep only each block's input and run the block's forward again in backward. Who only wants losses should
  * ask for it: it costs a forward pass nothing and saves most of the memory. */
 ls_status ls_training_create(ls_training **out, const ls_model *model, int64_t B, int64_t T, bool recompute);
 void ls_training_destroy(ls_training *training);
+/* For the passes from now on; a watch without a function ends it. */
+void ls_training_watch(ls_training *training, ls_backward_watch watch);
 size_t ls_training_bytes(const ls_training *training); /* size of the activation buffers */
 
 /* Runs one micro-batch, batch->B <= B and batch->T <= T.
