@@ -46,7 +46,8 @@ int main(int argc, char **argv)
     for (size_t i = 0; i < COMMAND_COUNT; i++) {
         if (strcmp(argv[1], commands[i].name) != 0) continue;
         const ls_status status = commands[i].run(argc - 1, argv + 1);
-        if (status != LS_OK && status != LS_HELP_SHOWN) (void)fprintf(stderr, "layerskip: %s\n", ls_error_text());
+        if (status != LS_OK && status != LS_HELP_SHOWN && ls_error_text()[0] != '\0') /* of several, one rank tells */
+            (void)fprintf(stderr, "layerskip: %s\n", ls_error_text());
         return ls_status_exit(status);
     }
     (void)fprintf(stderr, "layerskip: '%s' is not a command; see layerskip --help\n", argv[1]);

@@ -1,8 +1,12 @@
-/* AdamW over the parameter block: master weights, moments, clipping. */
+/* AdamW over the parameter block: master weights, moments, clipping; each rank its shard (optim/shards.h).
+ *
+ * `gradients` always spans the block. Blocks of kept elements hold, for every bucket of `shards`, elements
+ * kept_first..kept_end-1 at `place`; a process alone keeps all, in the order of the block. */
 #ifndef LS_OPTIM_OPTIMIZER_H
 #define LS_OPTIM_OPTIMIZER_H
 
 #include "model/model.h"
+#include "optim/shards.h"
 
 typedef struct ls_optimizer_options {
     double beta1, beta2, epsilon, weight_decay;
@@ -12,23 +16,40 @@ typedef struct ls_optimizer_options {
 
 typedef struct ls_optimizer {
     ls_optimizer_options options;
-    ls_model *model;                      /* its weights are rewritten each step */
-    float *master;                        /* [elements] fp32; in fp32 this is model->weights itself */
-    float *moment1, *moment2, *gradients; /* [elements] fp32; gradients start at zero */
-    double *squares;                      /* [1] of the exec: where the norm's sum lands */
-    int64_t updates;                      /* steps taken, for bias correction */
+    ls_model *model; /* its weights are rewritten each step */
+    ls_shards shards;
+    float *master;            /* [kept] fp32; in fp32 this is model->weights itself, [elements] */
+    float *moment1, *moment2; /* [kept] fp32 */
+    float *gradients;         /* [elements] fp32; they start at zero */
+    double *squares;          /* [buckets] of the exec: where the norm's sums land */
+    double *host_squares;     /* [buckets] the same on the host */
+    double *norms;            /* [size] squares of every rank */
+    int64_t updates;          /* steps taken, for bias correction */
 } ls_optimizer;
 
+/* Blocks of kept elements, as they are saved. */
+typedef enum ls_kept_block { LS_KEPT_MASTER = 0, LS_KEPT_MOMENT1, LS_KEPT_MOMENT2, LS_KEPT_BLOCKS } ls_kept_block;
+
+/* For a process alone. */
 ls_status ls_optimizer_create(ls_optimizer *out, ls_model *model, const ls_optimizer_options *options);
+/* The same over the ranks of `comm` (NULL: alone). */
+ls_status ls_optimizer_create_shared(ls_optimizer *out, ls_model *model, const ls_optimizer_options *options,
+                                     ls_comm *comm, ls_sharding sharding, int64_t bucket_elements);
 void ls_optimizer_destroy(ls_optimizer *optimizer);
-/* Fresh weights of `seed` (ls_parameters_initialize), published. */
+/* Where the kept elements of bucket `index` lie in a block. */
+float *ls_optimizer_kept(const ls_optimizer *optimizer, ls_kept_block block, int index);
+float *ls_optimizer_base(const ls_optimizer *optimizer, ls_kept_block block); /* the block's first element */
+/* Random weights, ls_parameters_initialize's. */
 ls_status ls_optimizer_initialize(ls_optimizer *optimizer, uint64_t seed);
-/* Rewrites model->weights from the master weights (after initialisation or loading). */
-void ls_optimizer_publish(ls_optimizer *optimizer);
-/* Whether all gradients of `entry` are finite; waits for them. */
-ls_status ls_optimizer_gradient_finite(const ls_optimizer *optimizer, const ls_parameter *entry, bool *finite);
-/* One update from `gradients`, which are zero afterwards. *gradient_norm: before clipping. A non-finite norm is
- * LS_NOT_FINITE naming the first parameter that holds one, and changes nothing. */
+/* Rewrites model->weights from the master weights of all ranks (after initialisation or loading). */
+ls_status ls_optimizer_publish(ls_optimizer *optimizer);
+/* One update from `gradients`, which are summed over the ranks first and zero afterwards. *gradient_norm: before
+ * clipping. A non-finite norm is LS_NOT_FINITE on every rank, naming a parameter that holds one, and changes nothing:
+ * the gradients then hold the sums. */
 ls_status ls_optimizer_step(ls_optimizer *optimizer, double learning_rate, double *gradient_norm);
+/* The parameter of the highest layer whose summed gradient is not finite; NULL: none. Every rank must ask. */
+ls_status ls_optimizer_culprit(const ls_optimizer *optimizer, const ls_parameter **culprit);
+/* Drops the gradients: they are zero, whatever they were. Every rank must do it. */
+ls_status ls_optimizer_discard(ls_optimizer *optimizer);
 
 #endif

@@ -127,10 +127,11 @@ uint64_t ls_checkpoint_token_file_hash(const ls_token_file *file)
     return hash;
 }
 
-static ls_status write_content(hid_t file, const ls_checkpoint *about, const ls_optimizer *optimizer)
+/* Groups of the kept blocks, in enum order. */
+static const char *const block_groups[LS_KEPT_BLOCKS] = {"parameters", "moment1", "moment2"};
+
+static ls_status write_header(hid_t file, const ls_checkpoint *about, const ls_optimizer *optimizer)
 {
-    const ls_parameter_table *table = &optimizer->model->table;
-    ls_exec *exec = optimizer->model->exec;
     LS_TRY(ls_hdf5_write_int(file, "step", about->step));
     LS_TRY(ls_hdf5_write_int(file, "cursor", about->cursor));
     LS_TRY(ls_hdf5_write_int(file, "seed", about->seed));
@@ -138,40 +139,119 @@ static ls_status write_content(hid_t file, const ls_checkpoint *about, const ls_
     LS_TRY(ls_hdf5_write_int(file, "token_file_hash", (int64_t)about->token_file_hash));
     LS_TRY(ls_model_config_write(file, &optimizer->model->config));
     LS_TRY(ls_hdf5_write_text(file, "config", about->config));
-    LS_TRY(ls_hdf5_write_text(file, "tokenizer", about->tokenizer));
-    LS_TRY(ls_parameters_write(file, "parameters", table, exec, optimizer->master));
-    LS_TRY(ls_parameters_write(file, "moment1", table, exec, optimizer->moment1));
-    return ls_parameters_write(file, "moment2", table, exec, optimizer->moment2);
+    return ls_hdf5_write_text(file, "tokenizer", about->tokenizer);
 }
 
-static ls_status write_file(const char *path, const ls_checkpoint *about, const ls_optimizer *optimizer)
+/* All of the file by one process, or, with `reserve`, all but the content of the blocks. */
+static ls_status write_content(hid_t file, const ls_checkpoint *about, const ls_optimizer *optimizer, bool reserve)
+{
+    const ls_parameter_table *table = &optimizer->model->table;
+    LS_TRY(write_header(file, about, optimizer));
+    for (int block = 0; block < LS_KEPT_BLOCKS; block++)
+        LS_TRY(reserve ? ls_parameters_reserve(file, block_groups[block], table)
+                       : ls_parameters_write(file, block_groups[block], table, optimizer->model->exec,
+                                             ls_optimizer_base(optimizer, (ls_kept_block)block)));
+    return LS_OK;
+}
+
+static ls_status write_file(const char *path, const ls_checkpoint *about, const ls_optimizer *optimizer, bool reserve)
 {
     hid_t file;
     LS_TRY(ls_hdf5_create(&file, path, KIND));
-    const ls_status written = write_content(file, about, optimizer);
+    const ls_status written = write_content(file, about, optimizer, reserve);
     const ls_status closed = ls_hdf5_close(file, path);
     return written != LS_OK ? written : closed;
+}
+
+/* ---- pieces of several processes --------------------------------------------------------------------------------- */
+
+/* The elements of `entry` that this rank has to write (its shards), or to read (what it keeps), as pieces from the
+ * block's memory; returns how many. pieces: room for all buckets. */
+static int find_pieces(ls_hdf5_piece *pieces, const ls_optimizer *optimizer, ls_kept_block block,
+                       const ls_parameter *entry, bool reading)
+{
+    const float *base = ls_optimizer_base(optimizer, block);
+    const int64_t first = entry->offset, last = first + entry->rows * entry->cols;
+    int count = 0;
+    for (int i = 0; i < optimizer->shards.count; i++) {
+        const ls_shard *shard = &optimizer->shards.list[i];
+        const int64_t from = reading ? shard->kept_first : shard->own_first;
+        const int64_t to = reading ? shard->kept_end : shard->own_end;
+        const int64_t begin = from > first ? from : first, end = to < last ? to : last;
+        if (begin >= end) continue;
+        const float *place = ls_optimizer_kept(optimizer, block, i) + (begin - shard->kept_first);
+        pieces[count++] = (ls_hdf5_piece){.first = begin - first, .place = place - base, .count = end - begin};
+    }
+    return count;
+}
+
+static ls_status write_pieces(hid_t file, const char *path, const ls_optimizer *optimizer, ls_hdf5_piece *pieces)
+{
+    const ls_parameter_table *table = &optimizer->model->table;
+    ls_status status = LS_OK; /* a rank that fails still takes part in the rest */
+    for (int block = 0; block < LS_KEPT_BLOCKS; block++)
+        for (int i = 0; i < table->count; i++) {
+            const ls_parameter_dataset set = ls_parameter_dataset_of(block_groups[block], &table->entries[i]);
+            const int count = find_pieces(pieces, optimizer, (ls_kept_block)block, &table->entries[i], false);
+            const ls_status written = ls_hdf5_write_pieces(file, path, set.name, pieces, count,
+                                                           ls_optimizer_base(optimizer, (ls_kept_block)block));
+            if (status == LS_OK) status = written;
+        }
+    return status;
+}
+
+static ls_status write_own_pieces(const char *path, const ls_optimizer *optimizer)
+{
+    hid_t file;
+    ls_hdf5_piece *pieces = malloc(sizeof *pieces * (size_t)optimizer->shards.count);
+    if (pieces == NULL) return LS_FAIL(LS_NO_MEMORY, "cannot get memory for writing %s", path);
+    ls_status status = ls_hdf5_open_shared(&file, path);
+    if (status == LS_OK) {
+        status = write_pieces(file, path, optimizer, pieces);
+        const ls_status closed = ls_hdf5_close(file, path);
+        if (status == LS_OK) status = closed;
+    }
+    free(pieces);
+    return status == LS_OK ? ls_file_sync(path) : status;
+}
+
+/* Rank 0 makes the file and takes its room on the disk, alone, where a full disk is an ordinary failure; then all fill
+ * in their shards. */
+static ls_status write_together(const char *path, const ls_checkpoint *about, const ls_optimizer *optimizer)
+{
+    ls_comm *comm = optimizer->shards.comm;
+    ls_status status = LS_OK;
+    if (ls_comm_rank(comm) == 0) {
+        status = write_file(path, about, optimizer, true);
+        if (status == LS_OK) status = ls_file_reserve(path);
+    }
+    LS_TRY(ls_comm_agree(comm, status));
+    return ls_comm_agree(comm, write_own_pieces(path, optimizer));
 }
 
 ls_status ls_checkpoint_save(const char *run_dir, const ls_checkpoint *about, const ls_optimizer *optimizer,
                              int64_t keep)
 {
+    ls_comm *comm = optimizer->shards.comm;
     char *folder = checkpoints_folder(run_dir);
     char *path = ls_text_format("%s/step-%08lld.h5", folder, (long long)about->step);
     char *temporary = ls_text_format("%s.tmp", path);
-    ls_status status = ls_file_make_folders(folder);
-    if (status == LS_OK) {
-        status = write_file(temporary, about, optimizer);
+    ls_comm_stand(comm, about->step, LS_COMM_SAVING);
+    ls_status status = ls_comm_agree(comm, ls_comm_rank(comm) == 0 ? ls_file_make_folders(folder) : LS_OK);
+    if (status == LS_OK)
+        status = ls_comm_size(comm) > 1 ? write_together(temporary, about, optimizer)
+                                        : write_file(temporary, about, optimizer, false);
+    if (ls_comm_rank(comm) == 0) {
         if (status == LS_OK)
             status = ls_file_commit(temporary, path);
         else
             (void)unlink(temporary);
+        if (status == LS_OK) status = remove_old(run_dir, keep);
     }
-    if (status == LS_OK) status = remove_old(run_dir, keep);
     free(temporary);
     free(path);
     free(folder);
-    return status;
+    return ls_comm_agree(comm, status);
 }
 
 /* ---- reading ----------------------------------------------------------------------------------------------------- */
@@ -224,7 +304,6 @@ static ls_status check_shape(hid_t file, const char *path, const ls_model_config
         {"head_dim", saved.head_dim, config->head_dim},
         {"vocab_size", saved.vocab_size, config->vocab_size},
         {"tie_word_embeddings", saved.tie_word_embeddings, config->tie_word_embeddings},
-        {"attention_bias", saved.attention_bias, config->attention_bias},
     };
     for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++)
         if (sizes[i].saved != sizes[i].here)
@@ -235,26 +314,49 @@ static ls_status check_shape(hid_t file, const char *path, const ls_model_config
     return LS_OK;
 }
 
-static ls_status restore_all(hid_t file, const char *path, ls_optimizer *optimizer)
+static ls_status read_block(hid_t file, const char *path, ls_optimizer *optimizer, ls_kept_block block)
 {
     const ls_parameter_table *table = &optimizer->model->table;
-    ls_exec *exec = optimizer->model->exec;
+    if (ls_comm_size(optimizer->shards.comm) == 1)
+        return ls_parameters_read(file, path, block_groups[block], table, optimizer->model->exec,
+                                  ls_optimizer_base(optimizer, block));
+    ls_hdf5_piece *pieces = malloc(sizeof *pieces * (size_t)optimizer->shards.count);
+    if (pieces == NULL) return LS_FAIL(LS_NO_MEMORY, "cannot get memory for reading %s", path);
+    ls_status status = LS_OK;
+    for (int i = 0; i < table->count && status == LS_OK; i++) {
+        const ls_parameter_dataset set = ls_parameter_dataset_of(block_groups[block], &table->entries[i]);
+        const int count = find_pieces(pieces, optimizer, block, &table->entries[i], true);
+        status = ls_hdf5_read_pieces(file, path, set.name, set.rows, set.cols, pieces, count,
+                                     ls_optimizer_base(optimizer, block));
+    }
+    free(pieces);
+    return status;
+}
+
+static ls_status restore_all(hid_t file, const char *path, ls_optimizer *optimizer)
+{
     LS_TRY(check_shape(file, path, &optimizer->model->config));
-    LS_TRY(ls_parameters_read(file, path, "parameters", table, exec, optimizer->master));
-    LS_TRY(ls_parameters_read(file, path, "moment1", table, exec, optimizer->moment1));
-    LS_TRY(ls_parameters_read(file, path, "moment2", table, exec, optimizer->moment2));
+    for (int block = 0; block < LS_KEPT_BLOCKS; block++)
+        LS_TRY(read_block(file, path, optimizer, (ls_kept_block)block));
     return ls_hdf5_read_int(file, path, "updates", &optimizer->updates);
+}
+
+/* Weights are published when all ranks have read theirs. */
+static ls_status publish(ls_optimizer *optimizer, ls_status status)
+{
+    LS_TRY(ls_comm_agree(optimizer->shards.comm, status));
+    return ls_optimizer_publish(optimizer);
 }
 
 ls_status ls_checkpoint_restore(ls_optimizer *optimizer, const char *path)
 {
     hid_t file;
-    LS_TRY(ls_hdf5_open(&file, path, KIND));
-    const ls_status status = restore_all(file, path, optimizer);
-    (void)H5Fclose(file);
-    LS_TRY(status);
-    ls_optimizer_publish(optimizer);
-    return ls_exec_status(optimizer->model->exec);
+    ls_status status = ls_hdf5_open(&file, path, KIND);
+    if (status == LS_OK) {
+        status = restore_all(file, path, optimizer);
+        (void)H5Fclose(file);
+    }
+    return publish(optimizer, status);
 }
 
 static ls_status check_tokenizer(hid_t file, const char *path, const char *tokenizer)
@@ -274,22 +376,19 @@ static ls_status restore_weights(hid_t file, const char *path, const char *token
 {
     LS_TRY(check_tokenizer(file, path, tokenizer));
     LS_TRY(check_shape(file, path, &optimizer->model->config));
-    return ls_parameters_read(file, path, "parameters", &optimizer->model->table, optimizer->model->exec,
-                              optimizer->master);
+    return read_block(file, path, optimizer, LS_KEPT_MASTER);
 }
 
 ls_status ls_checkpoint_restore_weights(ls_optimizer *optimizer, const char *tokenizer, const char *path)
 {
     char *found_path;
     hid_t file;
-    LS_TRY(ls_checkpoint_find(&found_path, path));
-    ls_status status = ls_hdf5_open(&file, found_path, KIND);
+    ls_status status = ls_checkpoint_find(&found_path, path);
+    if (status == LS_OK) status = ls_hdf5_open(&file, found_path, KIND);
     if (status == LS_OK) {
         status = restore_weights(file, found_path, tokenizer, optimizer);
         (void)H5Fclose(file);
     }
     free(found_path);
-    LS_TRY(status);
-    ls_optimizer_publish(optimizer);
-    return ls_exec_status(optimizer->model->exec);
+    return publish(optimizer, status);
 }

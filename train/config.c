@@ -130,8 +130,9 @@ ls_optimizer_options ls_train_config_optimizer(const ls_train_config *config)
 /* Keys, or sections ending in '.', that change where, how fast or how often, and no number of the run. Paths of data
  * and weights may move; the checkpoint knows the token file by its hash. */
 static const char *const may_differ[] = {
-    "init_from", "data.tokens", "training.recompute", "checkpoint.", "evaluation.", "run_dir",
-    "device",    "threads",     "log_every",
+    "init_from",   "data.tokens", "training.recompute", "training.not_finite",
+    "checkpoint.", "evaluation.", "parallel.",          "run_dir",
+    "device",      "threads",     "log_every",
 };
 
 static bool is_exempt(const char *path)
@@ -221,6 +222,13 @@ static ls_status refuse_difference(const ls_field *field, const ls_train_config 
     free(now);
     free(then);
     return status;
+}
+
+const char *ls_train_config_difference(const ls_train_config *config, const ls_train_config *other)
+{
+    for (int i = 0; i < ls_train_field_count; i++)
+        if (!equal_field(&ls_train_fields[i], config, other)) return ls_train_fields[i].path;
+    return NULL;
 }
 
 ls_status ls_train_config_match(const ls_train_config *config, const char *saved_text, const char *checkpoint)

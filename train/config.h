@@ -14,6 +14,9 @@
 
 typedef enum ls_precision { LS_PRECISION_AUTO = 0, LS_PRECISION_BF16, LS_PRECISION_FP32 } ls_precision;
 
+/* What a loss or gradient that is not finite does to the step, on all processes. */
+typedef enum ls_not_finite { LS_NOT_FINITE_STOP = 0, LS_NOT_FINITE_SKIP } ls_not_finite;
+
 typedef struct ls_train_config {
     ls_model_config model;
     char *init_from;
@@ -44,6 +47,7 @@ typedef struct ls_train_config {
         int64_t steps;
         int64_t micro_batch_size, global_batch_size; /* samples; a multiple of the first */
         bool recompute;
+        int not_finite; /* ls_not_finite */
     } training;
     struct {
         double learning_rate, beta1, beta2, epsilon, weight_decay, clip_norm;
@@ -61,6 +65,10 @@ typedef struct ls_train_config {
     struct {
         int64_t every, batches;
     } evaluation;
+    struct {
+        int sharding; /* ls_sharding */
+        double bucket_mib, timeout;
+    } parallel;
     char *run_dir;
     int64_t seed;
     int device; /* ls_device */
@@ -90,5 +98,7 @@ ls_optimizer_options ls_train_config_optimizer(const ls_train_config *config);
 /* Refuses, naming the key, when `config` would not continue the run that `saved_text` (kept in the checkpoint
  * `checkpoint`) describes bit for bit. Keys that only say where and how fast to run may differ. */
 ls_status ls_train_config_match(const ls_train_config *config, const char *saved_text, const char *checkpoint);
+/* The first key in which they differ, NULL: none. */
+const char *ls_train_config_difference(const ls_train_config *config, const ls_train_config *other);
 
 #endif

@@ -5,6 +5,9 @@
 
 const char *const ls_precision_names[] = {"auto", "bf16", "fp32", NULL};
 
+static const char *const not_finite_names[] = {"stop", "skip", NULL};    /* ls_not_finite */
+static const char *const sharding_names[] = {"none", "optimizer", NULL}; /* ls_sharding */
+
 /* `auto`, then ls_shape_names. */
 static const char *const time_names[] = {"auto", "exp", "uniform", "linear", "log", "sin", "sigmoid", "step", NULL};
 
@@ -110,6 +113,8 @@ const ls_field ls_train_fields[] = {
     INT("training.global_batch_size", training.global_batch_size, 0, 1 << 24, "0",
         "samples a step, a multiple of the micro-batch; 0: one micro-batch"),
     BOOL("training.recompute", training.recompute, "false", "less memory: blocks run again in backward"),
+    CHOICE("training.not_finite", training.not_finite, not_finite_names, "stop",
+           "a loss or gradient that is not finite, on any process: ends the run, or skips the step on all"),
 
     DOUBLE("optimizer.learning_rate", optimizer.learning_rate, 0.0, 10.0, "0.0008",
            "peak rate of AdamW (paper, from scratch with dropout: 8e-4)"),
@@ -133,6 +138,13 @@ const ls_field ls_train_fields[] = {
     INT("checkpoint.keep", checkpoint.keep, 1, 1 << 20, "2", "newest checkpoints kept"),
     INT("evaluation.every", evaluation.every, 0, STEPS_MAX, "500", "steps between held-out evaluations; 0: never"),
     INT("evaluation.batches", evaluation.batches, 1, 1 << 20, "8", "micro-batches of held-out text an evaluation"),
+
+    CHOICE("parallel.sharding", parallel.sharding, sharding_names, "optimizer",
+           "with several processes: none, or optimizer (ZeRO-1: each keeps its share of moments and master weights)"),
+    DOUBLE("parallel.bucket_mib", parallel.bucket_mib, 0.001, 1024.0, "16",
+           "gradients reduced at once, in MiB, while backward goes on"),
+    DOUBLE("parallel.timeout", parallel.timeout, 0.0, 1e6, "600",
+           "seconds without news from the other processes until all end; 0: wait forever"),
 
     STRING("run_dir", run_dir, "", "folder of the run: config.yaml, metrics.jsonl, TensorBoard events, checkpoints"),
     INT("seed", seed, 0, 9007199254740991.0, "1", "of weights, data order and dropout"),

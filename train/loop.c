@@ -8,6 +8,7 @@
 #include "core/text.h"
 #include "kernels/ceilings.h"
 #include "train/metrics.h"
+#include "train/ranks.h"
 #include "train/tensorboard.h"
 #include "train/trainer.h"
 
@@ -20,6 +21,8 @@ enum { SHOWN_EXITS = 6 };
 
 typedef struct run {
     ls_trainer trainer;
+    ls_comm *comm; /* NULL: alone */
+    bool leads;    /* rank 0: it talks, and keeps the run folder */
     ls_metrics metrics;
     ls_tensorboard tensorboard;
     double *evaluation;      /* [L] */
@@ -29,6 +32,7 @@ typedef struct run {
     double seconds_per_step; /* smoothed */
     int64_t steps_here;      /* taken by this process */
     int64_t saved_step;      /* of the newest checkpoint, -1: none */
+    int *news;               /* [size][2] of agree */
 } run;
 
 /* ---- what a step tells ------------------------------------------------------------------------------------------- */
@@ -67,7 +71,8 @@ static void show_progress(const run *self, const ls_step_report *report, double 
     const ls_trainer *trainer = &self->trainer;
     char exits[256], eta[32], of_peak[48] = "";
     if (share >= 0.0)
-        (void)snprintf(of_peak, sizeof of_peak, "  %.0f %% of %.0f GFLOP/s", 100.0 * share, self->peak * 1e-9);
+        (void)snprintf(of_peak, sizeof of_peak, "  %.0f %% of %.0f GFLOP/s", 100.0 * share,
+                       self->peak * ls_comm_size(self->comm) * 1e-9);
     const double left = (double)(trainer->schedule.steps - trainer->step) * self->seconds_per_step;
     ls_log_progress("step %lld/%lld  loss %.3f%s  %.0f tokens/s%s  ETA %s", (long long)trainer->step,
                     (long long)trainer->schedule.steps, report->loss, exits_text(self, exits, sizeof exits),
@@ -100,10 +105,12 @@ static void smooth_speed(run *self, double seconds)
 
 static ls_status report_step(run *self, const ls_step_report *report, double seconds)
 {
+    if (!self->leads) return LS_OK;
     const ls_trainer *trainer = &self->trainer;
     const ls_train_config *config = trainer->config;
     const int64_t step_tokens = config->training.global_batch_size * config->data.sequence_length;
     const double tokens_per_second = (double)step_tokens / seconds;
+    const double peak = self->peak * ls_comm_size(self->comm);
     const ls_step_metrics values = {
         .step = trainer->step,
         .loss = report->loss,
@@ -115,13 +122,12 @@ static ls_status report_step(run *self, const ls_step_report *report, double sec
         .gradient_norm = report->gradient_norm,
         .tokens = trainer->step * step_tokens,
         .tokens_per_second = tokens_per_second,
-        .share_of_peak = self->peak > 0.0 ? tokens_per_second * self->flops_per_token / self->peak : -1.0,
+        .share_of_peak = peak > 0.0 ? tokens_per_second * self->flops_per_token / peak : -1.0,
         .seconds = ls_seconds_now() - self->began,
     };
     smooth_speed(self, seconds);
     const double smooth_rate = (double)step_tokens / self->seconds_per_step;
-    show_progress(self, report, smooth_rate,
-                  self->peak > 0.0 ? smooth_rate * self->flops_per_token / self->peak : -1.0);
+    show_progress(self, report, smooth_rate, peak > 0.0 ? smooth_rate * self->flops_per_token / peak : -1.0);
     if (trainer->step % config->log_every != 0 && trainer->step != config->training.steps) return LS_OK;
     LS_TRY(ls_metrics_step(&self->metrics, &values));
     write_events(self, &values);
@@ -137,7 +143,7 @@ static ls_status evaluate(run *self)
     double tokens;
     char tag[64];
     LS_TRY(ls_trainer_evaluate(trainer, self->evaluation, &tokens));
-    if (!(tokens > 0.0)) return LS_OK;
+    if (!(tokens > 0.0) || !self->leads) return LS_OK;
     ls_text line = {0};
     for (int l = 0; l < L; l++) ls_text_addf(&line, "  %d: %.3f", l, self->evaluation[l]);
     ls_log_info("step %lld: held-out loss after layer%s", (long long)trainer->step,
@@ -161,8 +167,13 @@ static bool due(int64_t step, int64_t every, int64_t steps)
 static ls_status save(run *self)
 {
     if (self->saved_step == self->trainer.step) return LS_OK;
+    const double begin = ls_seconds_now();
     LS_TRY(ls_trainer_save(&self->trainer));
+    const double seconds = ls_seconds_now() - begin;
+    const double mebibytes = (double)(self->trainer.model.table.parameters * 3 * (int64_t)sizeof(float)) / 1048576.0;
     self->saved_step = self->trainer.step;
+    ls_log_info("step %lld: saved %.1f MiB in %.2f s, %.0f MiB/s", (long long)self->trainer.step, mebibytes, seconds,
+                mebibytes / seconds);
     return LS_OK;
 }
 
@@ -180,6 +191,21 @@ static ls_status take_step(run *self)
     return LS_OK;
 }
 
+/* What every rank is told before a step: how the last one ended on each, and whether any was asked to stop. */
+static ls_status agree(run *self, ls_status own, int *signal_number)
+{
+    const int size = ls_comm_size(self->comm);
+    const int message[2] = {(int)own, ls_interrupt_signal()};
+    LS_TRY(ls_comm_gather(self->comm, self->news, message, sizeof message));
+    bool failed = false;
+    *signal_number = 0;
+    for (int r = 0; r < size; r++) {
+        failed = failed || self->news[2 * r] != (int)LS_OK;
+        if (*signal_number == 0) *signal_number = self->news[2 * r + 1];
+    }
+    return failed ? ls_comm_agree(self->comm, own) : LS_OK;
+}
+
 /* Adds to a failure which checkpoint the run can go on from. */
 static ls_status explain_stop(const run *self, ls_status status)
 {
@@ -194,24 +220,30 @@ static ls_status explain_stop(const run *self, ls_status status)
     return status;
 }
 
-static ls_status stop_for_signal(run *self)
+static const char *signal_text(int number)
+{
+    return number == SIGTERM ? "SIGTERM" : number == SIGUSR1 ? "SIGUSR1" : "Ctrl-C";
+}
+
+static ls_status stop_for_signal(run *self, int number)
 {
     LS_TRY(save(self));
     return LS_FAIL(LS_INTERRUPTED, "stopped by %s after step %lld; the checkpoint is saved, --resume continues it",
-                   ls_interrupt_signal() == SIGTERM ? "SIGTERM" : "Ctrl-C", (long long)self->trainer.step);
+                   signal_text(number), (long long)self->trainer.step);
 }
 
 static ls_status loop(run *self)
 {
     ls_trainer *trainer = &self->trainer;
-    ls_status status = LS_OK;
+    int signal_number = 0;
     self->began = ls_seconds_now();
-    while (status == LS_OK && trainer->step < trainer->schedule.steps && !ls_interrupt_requested())
-        status = take_step(self);
+    ls_status status = agree(self, LS_OK, &signal_number);
+    while (status == LS_OK && trainer->step < trainer->schedule.steps && signal_number == 0)
+        status = agree(self, take_step(self), &signal_number);
     ls_log_progress_end();
-    if (status == LS_NOT_FINITE) return explain_stop(self, status);
+    if (status == LS_NOT_FINITE) return self->leads ? explain_stop(self, status) : status;
     LS_TRY(status);
-    if (trainer->step < trainer->schedule.steps) return stop_for_signal(self);
+    if (trainer->step < trainer->schedule.steps) return stop_for_signal(self, signal_number);
     char took[32];
     ls_log_info("trained %lld steps in %s; the model is %s/checkpoints/step-%08lld.h5", (long long)trainer->step,
                 duration_text(ls_seconds_now() - self->began, took, sizeof took), trainer->config->run_dir,
@@ -237,6 +269,14 @@ static ls_status find_start(char **checkpoint, const ls_train_config *config, bo
     return LS_OK;
 }
 
+/* The same on every rank, as rank 0 sees the folder. */
+static ls_status find_start_together(char **checkpoint, const ls_train_config *config, bool resume, ls_comm *comm)
+{
+    *checkpoint = NULL;
+    LS_TRY(ls_comm_agree(comm, ls_comm_rank(comm) == 0 ? find_start(checkpoint, config, resume) : LS_OK));
+    return ls_ranks_share_text(comm, checkpoint);
+}
+
 static ls_status open_run_folder(run *self)
 {
     const ls_trainer *trainer = &self->trainer;
@@ -256,6 +296,10 @@ static void announce(const run *self)
     const ls_trainer *trainer = &self->trainer;
     const ls_train_config *config = trainer->config;
     ls_log_info("%s, %s", ls_exec_describe(&trainer->exec), ls_dtype_name(trainer->model.dtype));
+    if (ls_comm_size(self->comm) > 1)
+        ls_log_info("%d processes, %d buckets of gradients, optimizer %s", ls_comm_size(self->comm),
+                    trainer->optimizer.shards.count,
+                    trainer->optimizer.shards.sharding == LS_SHARDING_NONE ? "on each" : "shared out (ZeRO-1)");
     ls_log_info("%.2f M parameters, %lld layers; %lld steps of %lld tokens; activations %.0f MiB",
                 (double)trainer->model.table.parameters * 1e-6, (long long)config->model.num_hidden_layers,
                 (long long)config->training.steps,
@@ -275,42 +319,62 @@ static ls_status measure_peak(run *self)
     return LS_OK;
 }
 
+/* What the loop needs besides the trainer; the run folder is rank 0's. */
+static ls_status prepare(run *self)
+{
+    const ls_train_config *config = self->trainer.config;
+    self->evaluation = calloc((size_t)self->trainer.recipe.layers, sizeof *self->evaluation);
+    self->news = calloc((size_t)ls_comm_size(self->comm), 2 * sizeof *self->news);
+    if (self->evaluation == NULL || self->news == NULL)
+        return LS_FAIL(LS_NO_MEMORY, "cannot get memory for the evaluation");
+    self->flops_per_token = ls_model_training_flops_per_token(&config->model, config->data.sequence_length);
+    LS_TRY(measure_peak(self));
+    return self->leads ? open_run_folder(self) : LS_OK;
+}
+
 static ls_status run_all(run *self, ls_train_config *config, const char *checkpoint)
 {
     ls_trainer *trainer = &self->trainer;
-    LS_TRY(ls_trainer_create(trainer, config));
+    LS_TRY(ls_comm_agree(self->comm, ls_trainer_create_shared(trainer, config, self->comm)));
+    LS_TRY(ls_ranks_check(trainer));
+    LS_TRY(ls_comm_set_timeout(self->comm, config->parallel.timeout));
     LS_TRY(checkpoint == NULL ? ls_trainer_initialize(trainer) : ls_trainer_resume(trainer, checkpoint));
     self->saved_step = checkpoint == NULL ? -1 : trainer->step;
     if (trainer->step >= trainer->schedule.steps) {
         ls_log_info("%s has all of its %lld steps; nothing is left to do", config->run_dir, (long long)trainer->step);
         return LS_OK;
     }
-    self->evaluation = calloc((size_t)trainer->recipe.layers, sizeof *self->evaluation);
-    if (self->evaluation == NULL) return LS_FAIL(LS_NO_MEMORY, "cannot get memory for the evaluation");
-    self->flops_per_token = ls_model_training_flops_per_token(&config->model, config->data.sequence_length);
-    LS_TRY(measure_peak(self));
-    LS_TRY(open_run_folder(self));
+    LS_TRY(ls_comm_agree(self->comm, prepare(self)));
+    LS_TRY(ls_ranks_see_folder(self->comm, config->run_dir));
     announce(self);
     return loop(self);
 }
 
-ls_status ls_train_run(ls_train_config *config, bool resume)
+ls_status ls_train_run(ls_train_config *config, bool resume) { return ls_train_run_shared(config, resume, NULL); }
+
+ls_status ls_train_run_shared(ls_train_config *config, bool resume, ls_comm *comm)
 {
     run self;
     char *checkpoint;
     memset(&self, 0, sizeof self);
+    self.comm = comm;
+    self.leads = ls_comm_rank(comm) == 0;
+    if (!self.leads) ls_log_set_quiet(1);
     ls_interrupt_install();
     /* Ctrl-C also ends the `tee` that reads the progress line, and that must not keep the run from saving. */
     (void)signal(SIGPIPE, SIG_IGN);
-    ls_status status = find_start(&checkpoint, config, resume);
+    ls_status status = find_start_together(&checkpoint, config, resume, comm);
     if (status == LS_OK) {
         status = run_all(&self, config, checkpoint);
-        const ls_status metrics = ls_metrics_close(&self.metrics);
-        const ls_status events = ls_tensorboard_close(&self.tensorboard);
-        if (status == LS_OK) status = metrics != LS_OK ? metrics : events;
+        if (self.leads) {
+            const ls_status metrics = ls_metrics_close(&self.metrics);
+            const ls_status events = ls_tensorboard_close(&self.tensorboard);
+            if (status == LS_OK) status = metrics != LS_OK ? metrics : events;
+        }
         ls_trainer_destroy(&self.trainer);
     }
     free(self.evaluation);
+    free(self.news);
     free(checkpoint);
     return status;
 }

@@ -155,25 +155,24 @@ void ls_recipe_exit_weights(const ls_recipe *recipe, int64_t step, double *weigh
 
 /* ---- the plan ---------------------------------------------------------------------------------------------------- */
 
-#define RANK_KEY UINT32_MAX /* stands where a layer would: never a layer's number */
-
-/* The seed of one rank's choice of samples. */
-static uint64_t rank_seed(uint64_t seed, int rank)
-{
-    const ls_random_words words = ls_random(seed, LS_STREAM_LAYER_DROPOUT, (uint32_t)rank, RANK_KEY, 0);
-    return (uint64_t)words.word[0] << 32 | words.word[1];
-}
-
-/* How many of `samples` survive: every rank draws the same coins. `first` is the number of the first sample. */
-static int count_survivors(double rate, uint64_t seed, int64_t step, int layer, uint32_t first, int samples)
+/* How many of `samples` survive in each micro-batch of the step. */
+static int count_survivors(double rate, uint64_t seed, int64_t step, int layer, int samples)
 {
     int count = 0;
     for (int j = 0; j < samples; j++) {
-        const double u =
-            ls_random_uniform(seed, LS_STREAM_LAYER_DROPOUT, (uint32_t)step, (uint32_t)layer, first + (uint32_t)j);
+        const double u = ls_random_uniform(seed, LS_STREAM_LAYER_DROPOUT, (uint32_t)step, (uint32_t)layer, (uint32_t)j);
         count += !(u < rate);
     }
     return count;
+}
+
+#define CHOICE_KEY UINT32_MAX /* stands where a layer would: never a layer's number */
+
+/* The seed of who survives, so that it does not depend on the draws of how many. */
+static uint64_t choice_seed(uint64_t seed)
+{
+    const ls_random_words words = ls_random(seed, LS_STREAM_LAYER_DROPOUT, 0, CHOICE_KEY, 0);
+    return (uint64_t)words.word[0] << 32 | words.word[1];
 }
 
 /* survivors[0..count-1]: a uniform choice of `count` of `samples`, ascending (Knuth's selection sampling). */
@@ -187,16 +186,15 @@ static void choose(int32_t *survivors, int count, uint64_t seed, int64_t step, i
     }
 }
 
-void ls_recipe_plan(const ls_recipe *recipe, int64_t step, int64_t micro_step, uint64_t seed, int rank,
-                    ls_step_plan *plan)
+void ls_recipe_plan(const ls_recipe *recipe, int64_t step, int64_t micro_batch, uint64_t seed, ls_step_plan *plan)
 {
     LS_ASSERT(plan->layers == recipe->layers);
-    const uint32_t first = (uint32_t)(micro_step * plan->samples);
-    const uint64_t own_seed = rank_seed(seed, rank);
+    const uint32_t first = (uint32_t)(micro_batch * plan->samples);
+    const uint64_t own_seed = choice_seed(seed);
     const double sum = weight_sum(recipe, step);
     for (int l = 0; l < recipe->layers; l++) {
         const double rate = ls_recipe_dropout_rate(recipe, l, step);
-        plan->survivor_count[l] = count_survivors(rate, seed, step, l, first, plan->samples);
+        plan->survivor_count[l] = count_survivors(rate, seed, step, l, plan->samples);
         choose(plan->survivors + (int64_t)l * plan->samples, plan->survivor_count[l], own_seed, step, l, first,
                plan->samples);
         plan->residual_scale[l] = recipe->rescale ? (float)(1.0 / (1.0 - rate)) : 1.0f;

@@ -71,10 +71,10 @@ double ls_recipe_exit_scale(const ls_recipe *recipe, int layer);                
 bool ls_recipe_exit_enabled(const ls_recipe *recipe, int layer, int64_t step);       /* C(t,l) */
 void ls_recipe_exit_weights(const ls_recipe *recipe, int64_t step, double *weights); /* e~(t,l), [L], sums to 1 */
 
-/* Fills the plan for one micro-batch. `micro_step` tells micro-batches of a step apart. Each sample is dropped from
- * each layer on its own with probability p[l,t]; the counts depend on (seed, step, micro_step, layer) alone, the choice
- * of samples also on `rank`. */
-void ls_recipe_plan(const ls_recipe *recipe, int64_t step, int64_t micro_step, uint64_t seed, int rank,
-                    ls_step_plan *plan);
+/* Fills the plan for micro-batch number `micro_batch` of the step's global batch. A sample is dropped from a layer with
+ * probability p[l,t]. How many survive depends on (seed, step, layer) alone, so all micro-batches of a step cost the
+ * same and no process waits for another; who survives depends on the sample's number in the global batch too. The plan
+ * of a step therefore is the same for any number of processes. */
+void ls_recipe_plan(const ls_recipe *recipe, int64_t step, int64_t micro_batch, uint64_t seed, ls_step_plan *plan);
 
 #endif

@@ -65,12 +65,25 @@ static const struct argp command = {
     NULL,
 };
 
-static ls_status run(const arguments *self)
+static ls_status run_as_rank(const arguments *self, ls_comm *comm)
 {
     ls_train_config config;
-    LS_TRY(ls_train_config_read(&config, self->config, self->overrides, self->count));
-    const ls_status status = ls_train_run(&config, self->resume);
-    ls_train_config_free(&config);
+    const ls_status own = ls_train_config_read(&config, self->config, self->overrides, self->count);
+    ls_status status = ls_comm_agree(comm, own);
+    if (status == LS_OK) status = ls_train_run_shared(&config, self->resume, comm);
+    if (own == LS_OK) ls_train_config_free(&config);
+    return status;
+}
+
+/* Alone, or as one of the processes that mpirun or srun started; rank 0 tells what went wrong. */
+static ls_status run(const arguments *self)
+{
+    ls_comm *comm;
+    LS_TRY(ls_comm_open(&comm));
+    const ls_status status = run_as_rank(self, comm);
+    const int rank = ls_comm_rank(comm);
+    ls_comm_close(comm);
+    if (rank > 0) ls_error_clear();
     return status;
 }
 

@@ -1,10 +1,11 @@
 /* The step, see trainer.h. Called by train/loop.c. */
 #include "train/trainer.h"
 
-#include <math.h>
-#include <string.h>
+#include "core/log.h"
 
-#define TRAINING_RANK 0 /* one process */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
 
 /* Sample number `first` onwards of what the step has read. */
 static ls_batch batch_at(const ls_trainer *trainer, int64_t first, int64_t B)
@@ -66,16 +67,9 @@ static ls_status explain_evaluation(const ls_trainer *trainer)
 /* Trouble in backward spreads from the layer where it begins to all below it, so the highest bad layer is named. */
 static ls_status explain_gradient(const ls_trainer *trainer)
 {
-    const ls_parameter_table *table = &trainer->model.table;
-    const ls_parameter *culprit = NULL;
-    for (int i = 0; i < table->count; i++) {
-        const ls_parameter *entry = &table->entries[i];
-        bool finite;
-        if (culprit != NULL && entry->layer <= culprit->layer) continue;
-        LS_TRY(ls_optimizer_gradient_finite(&trainer->optimizer, entry, &finite));
-        if (!finite) culprit = entry;
-    }
+    const ls_parameter *culprit;
     ls_error_clear();
+    LS_TRY(ls_optimizer_culprit(&trainer->optimizer, &culprit));
     const long long step = trainer->step + 1;
     if (culprit == NULL) return LS_FAIL(LS_NOT_FINITE, "step %lld: the gradient norm is not finite", step);
     if (culprit->layer < 0)
@@ -86,72 +80,188 @@ static ls_status explain_gradient(const ls_trainer *trainer)
 
 /* ---- the step ---------------------------------------------------------------------------------------------------- */
 
+/* This rank's share of the step's samples; *targets: of all ranks. */
+static ls_status read_samples(ls_trainer *trainer, double *targets)
+{
+    const int size = ls_comm_size(trainer->comm);
+    const int64_t samples = trainer->config->training.global_batch_size / size;
+    const int64_t first = trainer->cursor + samples * ls_comm_rank(trainer->comm);
+    ls_comm_stand(trainer->comm, trainer->step + 1, LS_COMM_READING);
+    const ls_status status = ls_loader_read(trainer->loader, first, samples, &trainer->samples);
+    const double own = status == LS_OK ? (double)count_targets(trainer, samples) : -1.0;
+    LS_TRY(ls_comm_gather(trainer->comm, trainer->messages, &own, sizeof own));
+    bool failed = false;
+    *targets = 0.0;
+    for (int r = 0; r < size; r++) {
+        failed = failed || trainer->messages[r] < 0.0;
+        *targets += trainer->messages[r];
+    }
+    if (failed) return ls_comm_agree(trainer->comm, status);
+    if (*targets > 0.0) return LS_OK;
+    return LS_FAIL(LS_BAD_INPUT, "step %lld: none of its tokens has a target; the documents of %s are too short",
+                   (long long)trainer->step + 1, trainer->tokens.path);
+}
+
+typedef struct backward_news {
+    ls_trainer *trainer;
+    ls_status status;
+} backward_news;
+
+static void part_complete(void *context, int part)
+{
+    backward_news *news = context;
+    ls_optimizer *optimizer = &news->trainer->optimizer;
+    if (news->status == LS_OK) news->status = ls_shards_ready(&optimizer->shards, optimizer->gradients, part);
+}
+
+/* Gradients travel during the last backward pass; those before only add to them. */
 static ls_status run_micro_batches(ls_trainer *trainer, double targets)
 {
     const ls_train_config *config = trainer->config;
-    const int64_t B = config->training.micro_batch_size, count = config->training.global_batch_size / B;
+    const int64_t B = config->training.micro_batch_size;
+    const int64_t count = config->training.global_batch_size / B / ls_comm_size(trainer->comm);
+    const int64_t first = count * ls_comm_rank(trainer->comm);
     const int L = trainer->recipe.layers;
+    backward_news news = {trainer, LS_OK};
     memset(trainer->exit_loss, 0, sizeof(double) * (size_t)L);
     for (int64_t i = 0; i < count; i++) {
         const ls_batch batch = batch_at(trainer, i * B, B);
-        ls_recipe_plan(&trainer->recipe, trainer->step, i, (uint64_t)config->seed, TRAINING_RANK, &trainer->plan);
+        ls_comm_stand(trainer->comm, trainer->step + 1, LS_COMM_COMPUTING);
+        ls_recipe_plan(&trainer->recipe, trainer->step, first + i, (uint64_t)config->seed, &trainer->plan);
+        ls_training_watch(trainer->training,
+                          i + 1 == count ? (ls_backward_watch){part_complete, &news} : (ls_backward_watch){NULL, NULL});
         const ls_status status = ls_training_run(trainer->training, trainer->micro_loss, trainer->optimizer.gradients,
                                                  &batch, &trainer->plan, targets);
+        ls_training_watch(trainer->training, (ls_backward_watch){NULL, NULL});
         if (status == LS_NOT_FINITE) return explain_loss(trainer, &batch);
         LS_TRY(status);
         for (int l = 0; l < L; l++)
             if (trainer->plan.exit_weight[l] > 0.0f) trainer->exit_loss[l] += trainer->micro_loss[l] / targets;
     }
+    return news.status;
+}
+
+/* Sums the losses over the ranks, in their order; a failure of any is that of all. */
+static ls_status share_losses(ls_trainer *trainer, ls_status own)
+{
+    const int L = trainer->recipe.layers, size = ls_comm_size(trainer->comm);
+    const size_t count = (size_t)L + 1;
+    double *message = trainer->micro_loss; /* [L+1] */
+    memcpy(message, trainer->exit_loss, sizeof(double) * (size_t)L);
+    message[L] = (double)own;
+    LS_TRY(ls_comm_gather(trainer->comm, trainer->messages, message, sizeof(double) * count));
+    bool failed = false;
+    for (int r = 0; r < size; r++) failed = failed || trainer->messages[(size_t)r * count + (size_t)L] != 0.0;
+    if (failed) {
+        LS_TRY(ls_optimizer_discard(&trainer->optimizer));
+        return ls_comm_agree(trainer->comm, own);
+    }
+    for (int l = 0; l < L; l++) {
+        double sum = 0.0;
+        for (int r = 0; r < size; r++) sum += trainer->messages[(size_t)r * count + (size_t)l];
+        trainer->exit_loss[l] = sum;
+    }
     return LS_OK;
+}
+
+static ls_status update(ls_trainer *trainer, ls_step_report *report)
+{
+    ls_comm_stand(trainer->comm, trainer->step + 1, LS_COMM_REDUCING);
+    const ls_status status = ls_optimizer_step(&trainer->optimizer, report->learning_rate, &report->gradient_norm);
+    if (status != LS_NOT_FINITE) return status;
+    const ls_status explained = explain_gradient(trainer);
+    LS_TRY(ls_optimizer_discard(&trainer->optimizer));
+    return explained;
+}
+
+/* The step counts as taken, without an update. */
+static void skip(ls_trainer *trainer, ls_step_report *report)
+{
+    if (ls_comm_rank(trainer->comm) == 0) ls_log_warning("%s; the step is skipped", ls_error_text());
+    ls_error_clear();
+    for (int l = 0; l < trainer->recipe.layers; l++) trainer->exit_loss[l] = NAN;
+    report->skipped = true;
+    report->loss = report->objective = report->gradient_norm = NAN;
 }
 
 ls_status ls_trainer_step(ls_trainer *trainer, ls_step_report *report)
 {
-    const int64_t samples = trainer->config->training.global_batch_size;
-    LS_TRY(ls_loader_read(trainer->loader, trainer->cursor, samples, &trainer->samples));
-    const double targets = (double)count_targets(trainer, samples);
-    if (!(targets > 0.0))
-        return LS_FAIL(LS_BAD_INPUT, "step %lld: none of its tokens has a target; the documents of %s are too short",
-                       (long long)trainer->step + 1, trainer->tokens.path);
-    LS_TRY(run_micro_batches(trainer, targets));
-
-    *report = (ls_step_report){.learning_rate = ls_schedule_rate(&trainer->schedule, trainer->step),
-                               .targets = targets,
-                               .loss = trainer->exit_loss[trainer->recipe.layers - 1]};
-    for (int l = 0; l < trainer->recipe.layers; l++)
-        if (trainer->plan.exit_weight[l] > 0.0f)
-            report->objective += (double)trainer->plan.exit_weight[l] * trainer->exit_loss[l];
-    const ls_status status = ls_optimizer_step(&trainer->optimizer, report->learning_rate, &report->gradient_norm);
-    if (status == LS_NOT_FINITE) return explain_gradient(trainer);
-    LS_TRY(status);
+    const int L = trainer->recipe.layers;
+    *report = (ls_step_report){.learning_rate = ls_schedule_rate(&trainer->schedule, trainer->step)};
+    LS_TRY(read_samples(trainer, &report->targets));
+    ls_status status = share_losses(trainer, run_micro_batches(trainer, report->targets));
+    if (status == LS_OK) {
+        report->loss = trainer->exit_loss[L - 1];
+        for (int l = 0; l < L; l++)
+            if (trainer->plan.exit_weight[l] > 0.0f)
+                report->objective += (double)trainer->plan.exit_weight[l] * trainer->exit_loss[l];
+        status = update(trainer, report);
+    }
+    if (status == LS_NOT_FINITE && trainer->config->training.not_finite == LS_NOT_FINITE_SKIP)
+        skip(trainer, report);
+    else
+        LS_TRY(status);
     trainer->step++;
-    trainer->cursor += samples;
+    trainer->cursor += trainer->config->training.global_batch_size;
+    ls_comm_stand(trainer->comm, trainer->step, LS_COMM_BETWEEN_STEPS);
+    return LS_OK;
+}
+
+/* ---- held-out text ----------------------------------------------------------------------------------------------- */
+
+/* Sum of every exit's losses over held-out batch number `batch`, [L], then its targets. */
+static ls_status evaluate_batch(ls_trainer *trainer, int64_t number, double *sums)
+{
+    const int64_t B = trainer->evaluation_samples;
+    const int L = trainer->recipe.layers;
+    ls_comm_stand(trainer->comm, trainer->step, LS_COMM_EVALUATING);
+    LS_TRY(ls_loader_read(trainer->held_out, number * B, B, &trainer->samples));
+    const int64_t targets = count_targets(trainer, B);
+    if (targets == 0) return LS_OK;
+    const ls_batch batch = batch_at(trainer, 0, B);
+    const ls_status status =
+        ls_training_run(trainer->training, trainer->micro_loss, NULL, &batch, &trainer->evaluation, 1.0);
+    if (status == LS_NOT_FINITE) return explain_evaluation(trainer);
+    LS_TRY(status);
+    memcpy(sums, trainer->micro_loss, sizeof(double) * (size_t)L);
+    sums[L] = (double)targets;
+    return LS_OK;
+}
+
+/* Rank r takes batches r, r + size...; sums are made in the order of the batches, whoever computed them. */
+static ls_status evaluate_shared(ls_trainer *trainer, double *loss, double *tokens, int64_t batches, double *own,
+                                 double *all)
+{
+    const int L = trainer->recipe.layers, size = ls_comm_size(trainer->comm), rank = ls_comm_rank(trainer->comm);
+    const int64_t width = L + 1, share = (batches + size - 1) / size;
+    ls_status status = LS_OK;
+    for (int64_t i = rank; i < batches && status == LS_OK; i += size)
+        status = evaluate_batch(trainer, i, own + i / size * width);
+    LS_TRY(ls_comm_agree(trainer->comm, status));
+    LS_TRY(ls_comm_gather(trainer->comm, all, own, sizeof(double) * (size_t)(share * width)));
+    for (int64_t i = 0; i < batches; i++) {
+        const double *sums = all + (i % size * share + i / size) * width;
+        for (int l = 0; l < L; l++) loss[l] += sums[l];
+        *tokens += sums[L];
+    }
+    for (int l = 0; l < L; l++) loss[l] /= *tokens > 0.0 ? *tokens : 1.0;
     return LS_OK;
 }
 
 ls_status ls_trainer_evaluate(ls_trainer *trainer, double *loss, double *tokens)
 {
-    const int L = trainer->recipe.layers;
-    const int64_t B = trainer->evaluation_samples;
+    const int L = trainer->recipe.layers, size = ls_comm_size(trainer->comm);
     *tokens = 0.0;
     for (int l = 0; l < L; l++) loss[l] = 0.0;
     if (trainer->held_out == NULL) return LS_OK;
-    const int64_t whole = ls_loader_samples_per_epoch(trainer->held_out) / B;
+    const int64_t whole = ls_loader_samples_per_epoch(trainer->held_out) / trainer->evaluation_samples;
     const int64_t batches = trainer->config->evaluation.batches < whole ? trainer->config->evaluation.batches : whole;
-    for (int64_t i = 0; i < batches; i++) {
-        LS_TRY(ls_loader_read(trainer->held_out, i * B, B, &trainer->samples));
-        const int64_t targets = count_targets(trainer, B);
-        if (targets == 0) continue;
-        const ls_batch batch = batch_at(trainer, 0, B);
-        const ls_status status =
-            ls_training_run(trainer->training, trainer->micro_loss, NULL, &batch, &trainer->evaluation, 1.0);
-        if (status == LS_NOT_FINITE) return explain_evaluation(trainer);
-        LS_TRY(status);
-        for (int l = 0; l < L; l++) loss[l] += trainer->micro_loss[l];
-        *tokens += (double)targets;
-    }
-    for (int l = 0; l < L; l++) loss[l] /= *tokens > 0.0 ? *tokens : 1.0;
-    return LS_OK;
+    const size_t share = (size_t)((batches + size - 1) / size * (L + 1));
+    double *own = calloc(share * (size_t)(size + 1), sizeof *own);
+    if (own == NULL) return LS_FAIL(LS_NO_MEMORY, "cannot get memory for the held-out losses");
+    const ls_status status = evaluate_shared(trainer, loss, tokens, batches, own, own + share);
+    free(own);
+    return status;
 }
 
 /* ---- checkpoints ------------------------------------------------------------------------------------------------- */
@@ -189,8 +299,9 @@ static ls_status check_continues(const ls_trainer *trainer, const ls_checkpoint 
 ls_status ls_trainer_resume(ls_trainer *trainer, const char *checkpoint)
 {
     ls_checkpoint saved;
-    LS_TRY(ls_checkpoint_read(&saved, checkpoint));
-    ls_status status = check_continues(trainer, &saved, checkpoint);
+    ls_status status = ls_checkpoint_read(&saved, checkpoint);
+    if (status == LS_OK) status = check_continues(trainer, &saved, checkpoint);
+    status = ls_comm_agree(trainer->comm, status);
     if (status == LS_OK) status = ls_checkpoint_restore(&trainer->optimizer, checkpoint);
     if (status == LS_OK) {
         trainer->step = saved.step;

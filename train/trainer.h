@@ -1,5 +1,9 @@
 /* One run in memory, and one step of it: plan, micro-batches accumulated, clipping, AdamW, weights published.
  *
+ * With several processes each has its share of the step's micro-batches, in order. What they say to each other within a
+ * step: how many targets there are, the gradients, the losses, the weights. A failure of one is met by all at the next
+ * of these, so none waits for a message that will not come.
+ *
  * All that a later step depends on is (step, cursor) and the optimizer's blocks; everything else is a pure function of
  * the config. So what a checkpoint saves is complete, and a resumed run is the same run. A step allocates nothing. */
 #ifndef LS_TRAIN_TRAINER_H
@@ -12,6 +16,7 @@
 
 typedef struct ls_trainer {
     ls_train_config *config; /* the caller's; what was 0 or auto is filled in */
+    ls_comm *comm;           /* the caller's; NULL: alone */
     ls_recipe recipe;
     ls_schedule schedule;
     ls_token_file tokens;
@@ -25,10 +30,11 @@ typedef struct ls_trainer {
     ls_step_plan everyone;   /* all exits on, nobody dropped, [B] samples */
     ls_step_plan evaluation; /* the same over evaluation_samples */
     int64_t evaluation_samples;
-    ls_samples samples; /* [global batch, T], pieces of sample_memory */
+    ls_samples samples; /* [own share of the global batch, T], pieces of sample_memory */
     int32_t *sample_memory;
+    double *messages;   /* [size][L+1] what the ranks tell each other */
     double *exit_loss;  /* [L] of the newest step, nats a target token, where plan.exit_weight > 0 */
-    double *micro_loss; /* [L] scratch */
+    double *micro_loss; /* [L+1] scratch */
     int64_t step;       /* taken so far */
     int64_t cursor;     /* samples read so far */
     char *config_text;  /* resolved */
@@ -39,18 +45,22 @@ typedef struct ls_step_report {
     double objective; /* sum over exits of weight * loss */
     double learning_rate, gradient_norm;
     double targets; /* tokens that had a target */
+    bool skipped;   /* a number was not finite: no update, losses are not a number */
 } ls_step_report;
 
 /* Opens the token file and sizes everything; weights are zero until the next call. `config` must outlive the trainer.
  */
 ls_status ls_trainer_create(ls_trainer *out, ls_train_config *config);
+/* The same as one of the processes of `comm`. From here on every rank makes the same calls. */
+ls_status ls_trainer_create_shared(ls_trainer *out, ls_train_config *config, ls_comm *comm);
 void ls_trainer_destroy(ls_trainer *trainer);
 /* Weights for step 0: random from the seed, or those of init_from. */
 ls_status ls_trainer_initialize(ls_trainer *trainer);
 /* Continues a checkpoint; refuses one made with another config, shape or token file. */
 ls_status ls_trainer_resume(ls_trainer *trainer, const char *checkpoint);
 
-/* A loss or gradient that is not finite is LS_NOT_FINITE naming step and layer; weights and moments are as before. */
+/* A loss or gradient that is not finite is LS_NOT_FINITE naming step and layer, or a skipped step by
+ * training.not_finite; weights and moments are as before. Any failure is the same on all ranks (ls_comm_agree). */
 ls_status ls_trainer_step(ls_trainer *trainer, ls_step_report *report);
 /* loss [L]: mean over held-out tokens at every exit, no dropout; *tokens: how many (0: no held-out text). */
 ls_status ls_trainer_evaluate(ls_trainer *trainer, double *loss, double *tokens);

@@ -17,10 +17,16 @@ static ls_status create_model(ls_trainer *trainer)
 {
     ls_train_config *config = trainer->config;
     const ls_optimizer_options options = ls_train_config_optimizer(config);
-    LS_TRY(ls_exec_create(&trainer->exec, (ls_device)config->device, (int)config->threads));
+    const int threads = config->threads > 0 ? (int)config->threads : ls_comm_threads(trainer->comm);
+    LS_TRY(ls_exec_create(&trainer->exec, (ls_device)config->device, threads));
+    if (!trainer->exec.memory->host && ls_comm_size(trainer->comm) > 1)
+        return LS_FAIL(LS_UNSUPPORTED, "several processes train on device: cpu only, not on %s",
+                       ls_device_names[trainer->exec.device]);
     const ls_dtype dtype = compute_type(config, &trainer->exec);
     LS_TRY(ls_model_create(&trainer->model, &trainer->exec, &config->model, dtype));
-    LS_TRY(ls_optimizer_create(&trainer->optimizer, &trainer->model, &options));
+    LS_TRY(ls_optimizer_create_shared(&trainer->optimizer, &trainer->model, &options, trainer->comm,
+                                      (ls_sharding)config->parallel.sharding,
+                                      (int64_t)(config->parallel.bucket_mib * 1048576.0 / sizeof(float))));
     return ls_training_create(&trainer->training, &trainer->model, config->training.micro_batch_size,
                               config->data.sequence_length, config->training.recompute);
 }
@@ -42,6 +48,7 @@ static ls_status create_loaders(ls_trainer *trainer)
     LS_TRY(ls_loader_create(&trainer->loader, &trainer->tokens, &train));
     if (config->evaluation.every == 0) return LS_OK;
     if (trainer->tokens.token_count[LS_SPLIT_VALIDATION] <= config->data.sequence_length) {
+        if (ls_comm_rank(trainer->comm) > 0) return LS_OK;
         ls_log_warning("%s holds out %lld tokens, too few for a sample of %lld: no evaluation", trainer->tokens.path,
                        (long long)trainer->tokens.token_count[LS_SPLIT_VALIDATION],
                        (long long)config->data.sequence_length);
@@ -73,11 +80,14 @@ static ls_status create_plans(ls_trainer *trainer)
 static ls_status create_buffers(ls_trainer *trainer)
 {
     const ls_train_config *config = trainer->config;
-    const size_t count = (size_t)(config->training.global_batch_size * config->data.sequence_length);
+    const int size = ls_comm_size(trainer->comm);
+    const size_t count = (size_t)(config->training.global_batch_size / size * config->data.sequence_length);
     trainer->sample_memory = calloc(count, 4 * sizeof(int32_t));
     trainer->exit_loss = calloc((size_t)trainer->recipe.layers, sizeof(double));
-    trainer->micro_loss = calloc((size_t)trainer->recipe.layers, sizeof(double));
-    if (trainer->sample_memory == NULL || trainer->exit_loss == NULL || trainer->micro_loss == NULL)
+    trainer->micro_loss = calloc((size_t)trainer->recipe.layers + 1, sizeof(double));
+    trainer->messages = calloc((size_t)size * ((size_t)trainer->recipe.layers + 1), sizeof(double));
+    if (trainer->sample_memory == NULL || trainer->exit_loss == NULL || trainer->micro_loss == NULL ||
+        trainer->messages == NULL)
         return LS_FAIL(LS_NO_MEMORY, "cannot get memory for a step of %lld samples",
                        (long long)config->training.global_batch_size);
     trainer->samples = (ls_samples){.tokens = trainer->sample_memory,
@@ -87,9 +97,22 @@ static ls_status create_buffers(ls_trainer *trainer)
     return LS_OK;
 }
 
+/* Equal shares of whole micro-batches: any other cut would make processes wait. */
+static ls_status check_shares(const ls_trainer *trainer)
+{
+    const int64_t B = trainer->config->training.micro_batch_size, G = trainer->config->training.global_batch_size;
+    const int size = ls_comm_size(trainer->comm);
+    if (G / B % size == 0) return LS_OK;
+    return LS_FAIL(LS_BAD_INPUT,
+                   "%d processes cannot share a step equally: training.global_batch_size %lld is %lld micro-batches of "
+                   "training.micro_batch_size %lld",
+                   size, (long long)G, (long long)(G / B), (long long)B);
+}
+
 static ls_status create(ls_trainer *trainer)
 {
     ls_train_config *config = trainer->config;
+    LS_TRY(check_shares(trainer));
     LS_TRY(ls_token_file_open(&trainer->tokens, config->data.tokens));
     LS_TRY(ls_train_config_set_vocabulary(config, &trainer->tokens));
     trainer->recipe = ls_train_config_recipe(config);
@@ -104,8 +127,14 @@ static ls_status create(ls_trainer *trainer)
 
 ls_status ls_trainer_create(ls_trainer *out, ls_train_config *config)
 {
+    return ls_trainer_create_shared(out, config, NULL);
+}
+
+ls_status ls_trainer_create_shared(ls_trainer *out, ls_train_config *config, ls_comm *comm)
+{
     memset(out, 0, sizeof *out);
     out->config = config;
+    out->comm = comm;
     if (config->data.tokens == NULL)
         return LS_FAIL(LS_BAD_INPUT, "data.tokens is missing: name the token file made by layerskip prepare");
     const ls_status status = create(out);
@@ -128,6 +157,7 @@ void ls_trainer_destroy(ls_trainer *trainer)
     free(trainer->sample_memory);
     free(trainer->exit_loss);
     free(trainer->micro_loss);
+    free(trainer->messages);
     free(trainer->config_text);
     memset(trainer, 0, sizeof *trainer);
 }

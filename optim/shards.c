@@ -1,0 +1,147 @@
+/* Buckets follow the table: runs of neighbouring parameters of one part (a layer, what comes before, what comes after).
+ */
+#include "optim/shards.h"
+
+#include "model/training.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#define SHARD_ALIGNMENT 64 /* elements: a shard starts on a cache line in bf16 too */
+
+/* ---- cutting ----------------------------------------------------------------------------------------------------- */
+
+static int part_of(const ls_parameter_table *table, int entry)
+{
+    if (table->entries[entry].layer >= 0) return table->entries[entry].layer;
+    if (entry == 0) return LS_PART_EMBEDDING;
+    int layers = 0;
+    for (int i = 0; i < table->count; i++)
+        if (table->entries[i].layer >= layers) layers = table->entries[i].layer + 1;
+    return layers;
+}
+
+static int64_t end_of_part(const ls_parameter_table *table, int *entry)
+{
+    const int part = part_of(table, *entry);
+    while (*entry < table->count && part_of(table, *entry) == part) (*entry)++;
+    return *entry < table->count ? table->entries[*entry].offset : table->elements;
+}
+
+static ls_status add_bucket(ls_shards *self, int64_t first, int64_t end, int part)
+{
+    const int size = ls_comm_size(self->comm), rank = ls_comm_rank(self->comm);
+    ls_shard *list = realloc(self->list, sizeof *list * (size_t)(self->count + 1));
+    int64_t *bounds = malloc(sizeof *bounds * (size_t)(size + 1));
+    if (list != NULL) self->list = list;
+    if (list == NULL || bounds == NULL) {
+        free(bounds);
+        return LS_FAIL(LS_NO_MEMORY, "cannot get memory for the list of buckets");
+    }
+    const int64_t lines = (end - first + SHARD_ALIGNMENT - 1) / SHARD_ALIGNMENT;
+    for (int r = 0; r <= size; r++) {
+        const int64_t bound = first + lines * r / size * SHARD_ALIGNMENT;
+        bounds[r] = bound < end ? bound : end;
+    }
+    ls_shard *shard = &self->list[self->count];
+    *shard =
+        (ls_shard){.first = first, .end = end, .own_first = bounds[rank], .own_end = bounds[rank + 1], .part = part};
+    shard->kept_first = self->sharding == LS_SHARDING_NONE ? first : shard->own_first;
+    shard->kept_end = self->sharding == LS_SHARDING_NONE ? end : shard->own_end;
+    shard->place = self->kept;
+    const ls_status status = ls_comm_bucket_create(&shard->bucket, self->comm, bounds);
+    free(bounds);
+    LS_TRY(status);
+    self->kept += shard->kept_end - shard->kept_first;
+    self->count++;
+    return LS_OK;
+}
+
+/* A large part makes several buckets of equal size. */
+static ls_status add_part(ls_shards *self, int64_t first, int64_t end, int part, int64_t bucket_elements)
+{
+    const int64_t pieces = (end - first + bucket_elements - 1) / bucket_elements;
+    const int64_t lines = (end - first + SHARD_ALIGNMENT - 1) / SHARD_ALIGNMENT;
+    for (int64_t i = 0; i < pieces; i++) {
+        const int64_t begin = first + lines * i / pieces * SHARD_ALIGNMENT;
+        const int64_t stop = i + 1 == pieces ? end : first + lines * (i + 1) / pieces * SHARD_ALIGNMENT;
+        if (stop > begin) LS_TRY(add_bucket(self, begin, stop, part));
+    }
+    return LS_OK;
+}
+
+static ls_status cut(ls_shards *self, const ls_parameter_table *table, int64_t bucket_elements)
+{
+    for (int entry = 0; entry < table->count;) {
+        const int first = entry, part = part_of(table, entry);
+        int64_t end = end_of_part(table, &entry);
+        /* Small layers share a bucket, which is complete when the lowest of them is. */
+        while (table->entries[first].layer >= 0 && entry < table->count && table->entries[entry].layer >= 0) {
+            int next = entry;
+            const int64_t longer = end_of_part(table, &next);
+            if (longer - table->entries[first].offset > bucket_elements) break;
+            entry = next;
+            end = longer;
+        }
+        LS_TRY(add_part(self, table->entries[first].offset, end, part, bucket_elements));
+    }
+    return LS_OK;
+}
+
+ls_status ls_shards_create(ls_shards *out, const ls_parameter_table *table, ls_comm *comm, ls_sharding sharding,
+                           int64_t bucket_elements)
+{
+    *out = (ls_shards){.comm = comm, .sharding = ls_comm_size(comm) > 1 ? sharding : LS_SHARDING_NONE};
+    const ls_status status = ls_comm_size(comm) > 1 ? cut(out, table, bucket_elements)
+                                                    : add_bucket(out, 0, table->elements, LS_PART_EMBEDDING);
+    if (status != LS_OK) ls_shards_destroy(out);
+    return status;
+}
+
+void ls_shards_destroy(ls_shards *shards)
+{
+    for (int i = 0; i < shards->count; i++) ls_comm_bucket_destroy(shards->list[i].bucket);
+    free(shards->list);
+    *shards = (ls_shards){0};
+}
+
+/* ---- moving ------------------------------------------------------------------------------------------------------ */
+
+static ls_status start(ls_shard *shard, float *gradients)
+{
+    shard->started = true;
+    return ls_comm_reduce_scatter(shard->bucket, gradients);
+}
+
+ls_status ls_shards_ready(ls_shards *shards, float *gradients, int part)
+{
+    if (ls_comm_size(shards->comm) == 1) return LS_OK;
+    for (int i = shards->count - 1; i >= 0; i--)
+        if (shards->list[i].part == part && !shards->list[i].started) LS_TRY(start(&shards->list[i], gradients));
+    return ls_comm_poll(shards->comm);
+}
+
+ls_status ls_shards_wait(ls_shards *shards)
+{
+    for (int i = shards->count - 1; i >= 0; i--) LS_TRY(ls_comm_bucket_wait(shards->list[i].bucket));
+    return LS_OK;
+}
+
+ls_status ls_shards_reduce(ls_shards *shards, float *gradients)
+{
+    for (int i = shards->count - 1; i >= 0; i--)
+        if (!shards->list[i].started) LS_TRY(start(&shards->list[i], gradients));
+    LS_TRY(ls_shards_wait(shards));
+    for (int i = 0; i < shards->count; i++) shards->list[i].started = false;
+    if (shards->sharding != LS_SHARDING_NONE) return LS_OK;
+    for (int i = 0; i < shards->count; i++)
+        LS_TRY(ls_comm_all_gather(shards->list[i].bucket, gradients, sizeof *gradients));
+    return ls_shards_wait(shards);
+}
+
+ls_status ls_shards_publish(ls_shards *shards, int index, void *weights, size_t element_size)
+{
+    if (shards->sharding == LS_SHARDING_NONE) return LS_OK;
+    LS_TRY(ls_comm_all_gather(shards->list[index].bucket, weights, element_size));
+    return ls_comm_poll(shards->comm);
+}

@@ -1,0 +1,49 @@
+/* Who keeps what: the parameter block cut into buckets, and each bucket into one shard a rank.
+ *
+ * A bucket is a range of the block whose gradients become complete at the same moment of backward; it is reduced as
+ * soon as that is so, while backward goes on below. What a rank keeps of a bucket (moments, master weights, its update)
+ * is its shard, or all of it without sharding. A process alone has one bucket, the block itself.
+ * ZeRO: Rajbhandari et al. 2020, arXiv 1910.02054. Called by optim/optimizer.c. */
+#ifndef LS_OPTIM_SHARDS_H
+#define LS_OPTIM_SHARDS_H
+
+#include "kernels/comm/comm.h"
+#include "model/parameters.h"
+
+typedef enum ls_sharding {
+    LS_SHARDING_NONE = 0,      /* every rank keeps everything */
+    LS_SHARDING_OPTIMIZER = 1, /* ZeRO-1: moments and master weights */
+} ls_sharding;
+
+typedef struct ls_shard {
+    ls_comm_bucket *bucket;
+    int64_t first, end;           /* the bucket, in elements of the block */
+    int64_t own_first, own_end;   /* what this rank sums */
+    int64_t kept_first, kept_end; /* what this rank updates */
+    int64_t place;                /* of kept_first in the blocks of kept elements */
+    int part;                     /* complete in backward when this part is (model/training.h) */
+    bool started;                 /* its reduction in this step */
+} ls_shard;
+
+typedef struct ls_shards {
+    ls_comm *comm;
+    ls_sharding sharding;
+    ls_shard *list; /* [count] in order of the block */
+    int count;
+    int64_t kept; /* elements, of all buckets */
+} ls_shards;
+
+/* bucket_elements: the size aimed at. `comm` may be NULL. */
+ls_status ls_shards_create(ls_shards *out, const ls_parameter_table *table, ls_comm *comm, ls_sharding sharding,
+                           int64_t bucket_elements);
+void ls_shards_destroy(ls_shards *shards);
+
+/* `part` of the gradients is complete: starts to reduce the buckets that waited for it. */
+ls_status ls_shards_ready(ls_shards *shards, float *gradients, int part);
+/* Starts what has not been started, and waits: kept elements then hold the sums over all ranks. */
+ls_status ls_shards_reduce(ls_shards *shards, float *gradients);
+/* Starts to bring the kept elements of one bucket to all ranks; ls_shards_wait ends it for all buckets. */
+ls_status ls_shards_publish(ls_shards *shards, int index, void *weights, size_t element_size);
+ls_status ls_shards_wait(ls_shards *shards);
+
+#endif
