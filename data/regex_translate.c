@@ -2,6 +2,9 @@
  * passed through: escapes and groups are white lists. Called by ls_regex_compile. */
 #include "data/regex.h"
 
+#include "core/text.h"
+#include "data/unicode.h"
+
 #include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,33 +14,35 @@
 #define NOT_SPACE                                                                                                      \
     "\\x00-\\x08\\x0e-\\x1f\\x21-\\x84\\x86-\\x9f\\xa1-\\x{167f}\\x{1681}-\\x{1fff}\\x{200b}-\\x{2027}"                \
     "\\x{202a}-\\x{202e}\\x{2030}-\\x{205e}\\x{2060}-\\x{2fff}\\x{3001}-\\x{10ffff}"
-/* Letters, marks, decimal digits, letter numbers, connectors, circled letters, and the Latin-1 digits and fractions. */
-#define WORD                                                                                                           \
-    "\\xb2\\xb3\\xb9\\xbc-\\xbe\\p{L}\\p{M}\\p{Nd}\\p{Nl}\\p{Pc}\\x{24b6}-\\x{24e9}\\x{1f130}-\\x{1f149}"              \
-    "\\x{1f150}-\\x{1f169}\\x{1f170}-\\x{1f189}"
+/* What \w takes beside letters, marks, decimal digits, letter numbers and connectors: Latin-1 digits and fractions,
+ * circled letters. */
+#define OTHER_WORD                                                                                                     \
+    "\\xb2\\xb3\\xb9\\xbc-\\xbe\\x{24b6}-\\x{24e9}\\x{1f130}-\\x{1f149}\\x{1f150}-\\x{1f169}\\x{1f170}-\\x{1f189}"
 
 typedef struct translation {
     const char *pattern; /* the whole, for messages */
     const char *at;      /* next character to read */
     const char *name;
-    char *out; /* written so far, large enough for any pattern of this length */
-    size_t length;
+    ls_text out;
     bool in_class;
 } translation;
 
-static void put(translation *t, const char *text)
-{
-    const size_t length = strlen(text);
-    memcpy(t->out + t->length, text, length + 1);
-    t->length += length;
-}
+static void put(translation *t, const char *text) { ls_text_add(&t->out, text, strlen(text)); }
 
 static void copy(translation *t, size_t count)
 {
-    memcpy(t->out + t->length, t->at, count);
-    t->length += count;
-    t->out[t->length] = '\0';
+    ls_text_add(&t->out, t->at, count);
     t->at += count;
+}
+
+/* A set of characters, spelled out so that it does not depend on the version of PCRE2. */
+static void put_set(translation *t, const char *const *categories, const char *others, bool complement)
+{
+    if (!t->in_class) put(t, complement ? "[^" : "[");
+    for (; *categories != NULL; categories++)
+        (void)ls_unicode_add_class(&t->out, *categories, strlen(*categories), complement && t->in_class);
+    put(t, others);
+    if (!t->in_class) put(t, "]");
 }
 
 static ls_status refuse(const translation *t, size_t count)
@@ -64,18 +69,36 @@ static ls_status translate_hex(translation *t)
 static ls_status translate_property(translation *t)
 {
     if (t->at[2] != '{') return refuse(t, 3);
-    const char *name = t->at + 3 + (t->at[3] == '^' ? 1 : 0);
+    const bool caret = t->at[3] == '^';
+    const char *name = t->at + 3 + (caret ? 1 : 0);
     const size_t length = strcspn(name, "}");
-    if (length < 1 || length > 2 || name[length] != '}' || strchr("LMNPSZC", name[0]) == NULL)
-        return refuse(t, (size_t)(name + length + 1 - t->at));
-    copy(t, (size_t)(name + length + 1 - t->at));
+    const size_t whole = (size_t)(name + length - t->at) + (name[length] == '}' ? 1 : 0);
+    const bool complement = (t->at[1] == 'P') != caret;
+    const size_t start = t->out.length;
+    if (!t->in_class) put(t, complement ? "[^" : "[");
+    if (name[length] != '}' || !ls_unicode_add_class(&t->out, name, length, complement && t->in_class)) {
+        t->out.length = start;
+        return refuse(t, whole);
+    }
+    if (!t->in_class) put(t, "]");
+    t->at += whole;
     return LS_OK;
+}
+
+/* "[a-\\d]": the libraries disagree on what the dash means. */
+static bool is_range_to_set(const translation *t)
+{
+    if (!t->in_class || strchr("sSwWdDpP", t->at[1]) == NULL || t->at - t->pattern < 2) return false;
+    return t->at[-1] == '-' && strchr("[^\\", t->at[-2]) == NULL;
 }
 
 static ls_status translate_escape(translation *t)
 {
+    static const char *const digit[] = {"Nd", NULL};
+    static const char *const word[] = {"L", "M", "Nd", "Nl", "Pc", NULL};
     const char letter = t->at[1];
     const char *replacement = NULL;
+    if (letter != '\0' && is_range_to_set(t)) return refuse(t, 2);
     switch (letter) {
     case 's':
         replacement = t->in_class ? SPACE : "[" SPACE "]";
@@ -83,12 +106,17 @@ static ls_status translate_escape(translation *t)
     case 'S':
         replacement = t->in_class ? NOT_SPACE : "[" NOT_SPACE "]";
         break;
+    case 'd':
+    case 'D':
+        put_set(t, digit, "", letter == 'D');
+        t->at += 2;
+        return LS_OK;
     case 'w':
-        replacement = t->in_class ? WORD : "[" WORD "]";
-        break;
     case 'W':
-        replacement = t->in_class ? NULL : "[^" WORD "]";
-        break;
+        if (letter == 'W' && t->in_class) return refuse(t, 2);
+        put_set(t, word, OTHER_WORD, letter == 'W');
+        t->at += 2;
+        return LS_OK;
     case 'v':
         replacement = "\\x0b";
         break;
@@ -99,12 +127,11 @@ static ls_status translate_escape(translation *t)
         return translate_property(t);
     default:
         if (letter == '\0' || (unsigned char)letter >= 0x80) return refuse(t, 1);
-        if (isalnum((unsigned char)letter) && strchr(t->in_class ? "dDnrtfx" : "dDnrtfxAz", letter) == NULL)
+        if (isalnum((unsigned char)letter) && strchr(t->in_class ? "nrtfx" : "nrtfxAz", letter) == NULL)
             return refuse(t, 2);
         copy(t, 2);
         return LS_OK;
     }
-    if (replacement == NULL) return refuse(t, 2);
     put(t, replacement);
     t->at += 2;
     return LS_OK;
@@ -166,18 +193,15 @@ static ls_status translate_one(translation *t)
 
 ls_status ls_regex_translate(char **out, const char *pattern, const char *name)
 {
-    const size_t longest = sizeof NOT_SPACE > sizeof WORD ? sizeof NOT_SPACE : sizeof WORD;
     translation t = {.pattern = pattern, .at = pattern, .name = name};
-    t.out = malloc(strlen(pattern) * (longest + 4) + 1);
-    if (t.out == NULL) return LS_FAIL(LS_NO_MEMORY, "not enough memory for a regular expression");
-    t.out[0] = '\0';
+    put(&t, "");
     while (*t.at != '\0') {
         const ls_status status = translate_one(&t);
         if (status != LS_OK) {
-            free(t.out);
+            free(t.out.bytes);
             return status;
         }
     }
-    *out = t.out;
+    *out = t.out.bytes;
     return LS_OK;
 }
