@@ -60,12 +60,11 @@ static int narrow(const ls_added_tokens *added, int low, int high, size_t depth,
     return low;
 }
 
-/* The longest token that text[length] begins with. */
-static const ls_added_token *longest_at(const ls_added_tokens *added, const char *text, size_t length)
+const ls_added_token *ls_added_tokens_at(const ls_added_tokens *added, const char *text, size_t length)
 {
     const ls_added_token *longest = NULL;
     int low = 0;
-    int high = added->count;
+    int high = length > 0 && added->first_byte[(unsigned char)text[0]] ? added->count : 0;
     for (size_t depth = 0; depth < length && low < high; depth++) {
         const int byte = (unsigned char)text[depth];
         low = narrow(added, low, high, depth, byte);
@@ -115,22 +114,26 @@ static size_t strip_right(const char *text, size_t length, size_t end)
     return end;
 }
 
-const ls_added_token *ls_added_tokens_find(const ls_added_tokens *added, ls_regex_scratch *scratch, const char *text,
-                                           size_t length, size_t start, size_t *match_start, size_t *match_end)
+bool ls_added_tokens_find(const ls_added_tokens *added, ls_regex_scratch *scratch, const char *text, size_t length,
+                          size_t search, size_t limit, ls_added_match *match)
 {
-    if (added->count == 0) return NULL;
-    for (size_t at = start; at < length; at++) {
+    if (added->count == 0) return false;
+    for (size_t at = search; at < length; at++) {
         if (!added->first_byte[(unsigned char)text[at]]) continue;
-        const ls_added_token *token = longest_at(added, text + at, length - at);
+        const ls_added_token *token = ls_added_tokens_at(added, text + at, length - at);
         if (token == NULL) continue;
         const size_t end = at + token->length;
         if (token->single_word && !stands_alone(added, scratch, text, length, at, end)) {
             at = end - 1; /* a refused match is used up all the same */
             continue;
         }
-        *match_start = token->left_strip ? strip_left(text, start, at) : at;
-        *match_end = token->right_strip ? strip_right(text, length, end) : end;
-        return token;
+        *match = (ls_added_match){
+            .token = token,
+            .start = token->left_strip ? strip_left(text, limit, at) : at,
+            .end = token->right_strip ? strip_right(text, length, end) : end,
+            .search = end,
+        };
+        return true;
     }
-    return NULL;
+    return false;
 }

@@ -11,7 +11,7 @@
 #include <stdint.h>
 
 typedef struct ls_added_token {
-    const char *text; /* [length], owned by the vocabulary */
+    const char *text; /* [length], owned by somebody who lives longer */
     size_t length;
     int32_t id;
     bool left_strip, right_strip; /* takes the white space beside it along */
@@ -29,9 +29,17 @@ typedef struct ls_added_tokens {
 ls_status ls_added_tokens_create(ls_added_tokens *out, const ls_added_token *tokens, int count);
 void ls_added_tokens_destroy(ls_added_tokens *added);
 
-/* The first match in text[length] at or after `start`. [*match_start, *match_end) includes stripped white space, which
- * reaches back to `start` at most. NULL: none. */
-const ls_added_token *ls_added_tokens_find(const ls_added_tokens *added, ls_regex_scratch *scratch, const char *text,
-                                           size_t length, size_t start, size_t *match_start, size_t *match_end);
+/* The longest token that text[length] begins with, whatever stands beside it; NULL: none. */
+const ls_added_token *ls_added_tokens_at(const ls_added_tokens *added, const char *text, size_t length);
+typedef struct ls_added_match {
+    const ls_added_token *token;
+    size_t start, end; /* with the white space it takes along */
+    size_t search;     /* where the next match may begin: behind the token itself */
+} ls_added_match;
+
+/* The first match in text[length] that begins at or after `search`; white space before it is taken back to `limit` at
+ * most. False: none. */
+bool ls_added_tokens_find(const ls_added_tokens *added, ls_regex_scratch *scratch, const char *text, size_t length,
+                          size_t search, size_t limit, ls_added_match *match);
 
 #endif

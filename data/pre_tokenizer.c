@@ -3,7 +3,6 @@
 
 #include "data/utf8.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 const char *const ls_split_behavior_names[] = {"Isolated",       "Removed",    "MergedWithPrevious",
@@ -17,7 +16,7 @@ typedef struct run {
     void *context;
 } run;
 
-static ls_status run_stage(const run *r, int stage, const char *text, size_t length);
+static ls_status run_stage(const run *r, int stage, const char *text, size_t length, bool first);
 
 void ls_pre_tokenizer_destroy(ls_pre_tokenizer *pre_tokenizer)
 {
@@ -34,28 +33,65 @@ ls_status ls_pre_tokenizer_scratch_create(ls_pre_tokenizer_scratch *out)
 void ls_pre_tokenizer_scratch_destroy(ls_pre_tokenizer_scratch *scratch)
 {
     ls_regex_scratch_free(scratch->regex);
-    free(scratch->spaced);
+    for (int i = 0; i < LS_STAGES; i++) ls_buffer_destroy(&scratch->rewritten[i]);
     *scratch = (ls_pre_tokenizer_scratch){0};
 }
 
-static ls_status run_space(const run *r, int stage, const char *text, size_t length)
+static ls_status run_space(const run *r, int stage, const char *text, size_t length, bool first)
 {
-    if (text[0] == ' ') return run_stage(r, stage + 1, text, length);
-    ls_pre_tokenizer_scratch *scratch = r->scratch;
-    if (scratch->spaced_capacity < length + 1) {
-        free(scratch->spaced);
-        scratch->spaced = malloc(length + 1);
-        scratch->spaced_capacity = scratch->spaced != NULL ? length + 1 : 0;
-        if (scratch->spaced == NULL) return LS_FAIL(LS_NO_MEMORY, "not enough memory to encode %zu bytes", length);
+    if (text[0] == ' ') return run_stage(r, stage + 1, text, length, first);
+    ls_buffer *out = &r->scratch->rewritten[stage];
+    out->length = 0;
+    LS_TRY(ls_buffer_reserve(out, length + 1));
+    LS_TRY(ls_buffer_add(out, " ", 1));
+    LS_TRY(ls_buffer_add(out, text, length));
+    return run_stage(r, stage + 1, out->bytes, out->length, first);
+}
+
+/* Writes text[length] with its spaces replaced. */
+static ls_status replace_spaces(ls_buffer *out, const char *text, size_t length, const char *space)
+{
+    const size_t size = strlen(space);
+    const char *end = text + length;
+    LS_TRY(ls_buffer_reserve(out, length + length / 4));
+    for (const char *found; (found = memchr(text, ' ', (size_t)(end - text))) != NULL; text = found + 1) {
+        LS_TRY(ls_buffer_add(out, text, (size_t)(found - text)));
+        LS_TRY(ls_buffer_add(out, space, size));
     }
-    scratch->spaced[0] = ' ';
-    memcpy(scratch->spaced + 1, text, length);
-    return run_stage(r, stage + 1, scratch->spaced, length + 1);
+    return ls_buffer_add(out, text, (size_t)(end - text));
+}
+
+static bool begins_with(const char *text, size_t length, const char *prefix)
+{
+    const size_t size = strlen(prefix);
+    return length >= size && memcmp(text, prefix, size) == 0;
+}
+
+static ls_status run_metaspace(const run *r, int stage, const char *text, size_t length, bool first)
+{
+    const ls_stage *self = &r->pre_tokenizer->stages[stage];
+    const size_t size = strlen(self->space);
+    ls_buffer *out = &r->scratch->rewritten[stage];
+    out->length = 0;
+    const bool prepends = self->prepend == LS_PREPEND_ALWAYS || (self->prepend == LS_PREPEND_FIRST && first);
+    if (prepends && text[0] != ' ' && !begins_with(text, length, self->space))
+        LS_TRY(ls_buffer_add(out, self->space, size));
+    LS_TRY(replace_spaces(out, text, length, self->space));
+    if (!self->cuts) return run_stage(r, stage + 1, out->bytes, out->length, first);
+    for (size_t start = 0, end; start < out->length; start = end) {
+        const char *next = start + size < out->length
+                               ? memmem(out->bytes + start + 1, out->length - start - 1, self->space, size)
+                               : NULL;
+        end = next == NULL ? out->length : (size_t)(next - out->bytes);
+        LS_TRY(run_stage(r, stage + 1, out->bytes + start, end - start, first && start == 0));
+    }
+    return LS_OK;
 }
 
 /* A group of neighbouring spans that goes on as one piece. A span is a match of the pattern or a gap between two. */
 typedef struct group {
     size_t start, end;
+    bool first; /* the whole text is the first */
     bool open;
     bool last_is_match; /* kind of its last span */
 } group;
@@ -80,7 +116,7 @@ static ls_status close_group(const run *r, int stage, const group *g, const char
 {
     if (!g->open || g->start == g->end) return LS_OK;
     if (r->pre_tokenizer->stages[stage].behavior == LS_SPLIT_REMOVED && g->last_is_match) return LS_OK;
-    return run_stage(r, stage + 1, text + g->start, g->end - g->start);
+    return run_stage(r, stage + 1, text + g->start, g->end - g->start, g->first && g->start == 0);
 }
 
 static ls_status add_span(const run *r, int stage, group *g, const char *text, size_t start, size_t end, bool matched)
@@ -91,16 +127,16 @@ static ls_status add_span(const run *r, int stage, group *g, const char *text, s
         g->end = end;
     } else {
         LS_TRY(close_group(r, stage, g, text));
-        *g = (group){.start = start, .end = end, .open = true};
+        *g = (group){.start = start, .end = end, .first = g->first, .open = true};
     }
     g->last_is_match = is_match;
     return LS_OK;
 }
 
-static ls_status run_split(const run *r, int stage, const char *text, size_t length)
+static ls_status run_split(const run *r, int stage, const char *text, size_t length, bool first)
 {
     const ls_regex *pattern = r->pre_tokenizer->stages[stage].pattern;
-    group g = {0};
+    group g = {.first = first};
     size_t done = 0; /* spans cover text[0..done) */
     size_t search = 0;
     while (search <= length) {
@@ -121,16 +157,23 @@ static ls_status run_split(const run *r, int stage, const char *text, size_t len
     return close_group(r, stage, &g, text);
 }
 
-static ls_status run_stage(const run *r, int stage, const char *text, size_t length)
+static ls_status run_stage(const run *r, int stage, const char *text, size_t length, bool first)
 {
     if (stage >= r->pre_tokenizer->count) return r->sink(r->context, text, length);
-    if (r->pre_tokenizer->stages[stage].pattern == NULL) return run_space(r, stage, text, length);
-    return run_split(r, stage, text, length);
+    switch (r->pre_tokenizer->stages[stage].kind) {
+    case LS_STAGE_SPACE:
+        return run_space(r, stage, text, length, first);
+    case LS_STAGE_METASPACE:
+        return run_metaspace(r, stage, text, length, first);
+    case LS_STAGE_SPLIT:
+        break;
+    }
+    return run_split(r, stage, text, length, first);
 }
 
 ls_status ls_pre_tokenizer_run(const ls_pre_tokenizer *pre_tokenizer, ls_pre_tokenizer_scratch *scratch,
-                               const char *text, size_t length, int first_stage, ls_word_sink *sink, void *context)
+                               const char *text, size_t length, bool first, ls_word_sink *sink, void *context)
 {
     const run r = {pre_tokenizer, scratch, sink, context};
-    return run_stage(&r, first_stage, text, length);
+    return run_stage(&r, 0, text, length, first);
 }

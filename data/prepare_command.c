@@ -45,7 +45,7 @@ typedef struct preparation {
 
 static const struct argp_option option_table[] = {
     {"tokenizer", 't', "TOKENIZER", 0,
-     "A tokenizer.json of the byte-level BPE kind, a folder that holds one, or 'bytes'", 0},
+     "A tokenizer.json, a SentencePiece tokenizer.model, a folder that holds one, or 'bytes'", 0},
     {"out", 'o', "TOKENS.h5", 0, "The token file to write", 0},
     {"validation", 'v', "FRACTION", 0,
      "Share of the text to hold out, 0 to 0.5, by whole documents (default 0.02); of a single document its end", 0},
@@ -59,8 +59,9 @@ static const struct argp_option option_table[] = {
 static const char documentation[] =
     "Encodes text into a token file for training and evaluation.\v"
     "A FILE is one document, except that each line of a .jsonl is one. Folders are walked; hidden files and files that "
-    "hold NUL bytes are left out. A document ends with the tokenizer's end-of-text token; where the text itself holds "
-    "that token, a new document begins. OUT is replaced at the end, in one step.";
+    "hold NUL bytes are left out. A document begins and ends as the tokenizer's template says, with a BOS token for "
+    "example, and ends with its end-of-text token; where the text itself holds that token, a new document begins. OUT "
+    "is replaced at the end, in one step.";
 
 static error_t parse_option(int key, char *argument, struct argp_state *state)
 {

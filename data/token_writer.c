@@ -13,6 +13,12 @@
 #include <string.h>
 #include <unistd.h>
 
+/* Ids that stand around every document. */
+typedef struct id_list {
+    int32_t *values; /* [count] */
+    int64_t count;
+} id_list;
+
 enum { CHUNK_TOKENS = 1 << 20 };
 
 typedef struct split_writer {
@@ -30,6 +36,7 @@ struct ls_token_writer {
     hid_t stored_type, native_type; /* of a token in the file, and in `narrow` */
     void *narrow;                   /* [CHUNK_TOKENS] tokens on their way to the file */
     int32_t end_of_text;
+    id_list opening, closing; /* of every document: the tokenizer's template and the end-of-text token */
     split_writer splits[2];
 };
 
@@ -43,11 +50,30 @@ static ls_status describe(const ls_token_writer *writer, const ls_tokenizer *tok
     return ls_hdf5_write_text(writer->file, "tokenizer", ls_tokenizer_text(tokenizer));
 }
 
+static void copy_ids(id_list *out, const int32_t *ids, int64_t count)
+{
+    out->values = ls_text_memory(NULL, (size_t)(count + 1) * sizeof *ids); /* one more: the end-of-text token */
+    out->count = count;
+    if (count > 0) memcpy(out->values, ids, (size_t)count * sizeof *ids);
+}
+
+static void read_template(ls_token_writer *writer, const ls_tokenizer *tokenizer)
+{
+    int64_t prefix_count, suffix_count;
+    const int32_t *prefix = ls_tokenizer_prefix(tokenizer, &prefix_count);
+    const int32_t *suffix = ls_tokenizer_suffix(tokenizer, &suffix_count);
+    copy_ids(&writer->opening, prefix, prefix_count);
+    copy_ids(&writer->closing, suffix, suffix_count);
+    if (writer->end_of_text >= 0 && (suffix_count == 0 || suffix[suffix_count - 1] != writer->end_of_text))
+        writer->closing.values[writer->closing.count++] = writer->end_of_text;
+}
+
 ls_status ls_token_writer_create(ls_token_writer **out, const char *path, const ls_tokenizer *tokenizer)
 {
     ls_token_writer *writer = ls_text_memory(NULL, sizeof *writer);
     *writer = (ls_token_writer){.file = H5I_INVALID_HID, .end_of_text = ls_tokenizer_end_of_text(tokenizer)};
     writer->path = ls_text_copy(path, strlen(path));
+    read_template(writer, tokenizer);
     ls_status status = LS_OK;
     if (ls_file_is_folder(path)) {
         status = LS_FAIL(LS_BAD_INPUT, "cannot write %s: it is a folder", path);
@@ -100,6 +126,8 @@ void ls_token_writer_destroy(ls_token_writer *writer)
         free(writer->splits[split].ends);
     }
     free(writer->narrow);
+    free(writer->opening.values);
+    free(writer->closing.values);
     free(writer->path);
     free(writer->partial);
     free(writer);
@@ -177,18 +205,34 @@ static ls_status add_token(ls_token_writer *writer, ls_split split, int32_t id)
     return LS_OK;
 }
 
+static ls_status add_tokens(ls_token_writer *writer, ls_split split, const int32_t *ids, int64_t count)
+{
+    for (int64_t i = 0; i < count; i++) LS_TRY(add_token(writer, split, ids[i]));
+    return LS_OK;
+}
+
+/* One document, without an end-of-text token. */
+static ls_status add_document(ls_token_writer *writer, ls_split split, const int32_t *ids, int64_t count)
+{
+    const id_list *opening = &writer->opening;
+    const bool open = count >= opening->count &&
+                      (opening->count == 0 || memcmp(ids, opening->values, (size_t)opening->count * sizeof *ids) == 0);
+    if (!open) LS_TRY(add_tokens(writer, split, opening->values, opening->count));
+    LS_TRY(add_tokens(writer, split, ids, count));
+    LS_TRY(add_tokens(writer, split, writer->closing.values, writer->closing.count));
+    return end_document(&writer->splits[split]);
+}
+
 ls_status ls_token_writer_add(ls_token_writer *writer, ls_split split, const int32_t *ids, int64_t count)
 {
-    split_writer *self = &writer->splits[split];
     LS_ASSERT(count >= 1 && writer->file >= 0);
-    const int32_t end_of_text = writer->end_of_text;
+    int64_t start = 0;
     for (int64_t i = 0; i < count; i++) {
-        LS_TRY(add_token(writer, split, ids[i]));
-        if (ids[i] == end_of_text) LS_TRY(end_document(self));
+        if (ids[i] != writer->end_of_text) continue;
+        LS_TRY(add_document(writer, split, ids + start, i - start));
+        start = i + 1;
     }
-    if (ids[count - 1] == end_of_text) return LS_OK;
-    if (end_of_text >= 0) LS_TRY(add_token(writer, split, end_of_text));
-    return end_document(self);
+    return start < count ? add_document(writer, split, ids + start, count - start) : LS_OK;
 }
 
 int64_t ls_token_writer_tokens(const ls_token_writer *writer, ls_split split)

@@ -13,8 +13,9 @@ typedef struct ls_token_writer ls_token_writer;
 ls_status ls_token_writer_create(ls_token_writer **out, const char *path, const ls_tokenizer *tokenizer);
 /* Without a commit the partial file is removed. NULL is fine. */
 void ls_token_writer_destroy(ls_token_writer *writer);
-/* Appends ids[count], count >= 1, as one document, and the end-of-text token unless it is the last already. An
- * end-of-text token inside begins a new document behind it. */
+/* Appends ids[count], count >= 1, as one document: the tokenizer's prefix (unless the ids begin with it), the ids, its
+ * suffix and the end-of-text token, which is not repeated. An end-of-text token inside ends a document, and another one
+ * begins behind it. */
 ls_status ls_token_writer_add(ls_token_writer *writer, ls_split split, const int32_t *ids, int64_t count);
 int64_t ls_token_writer_tokens(const ls_token_writer *writer, ls_split split);
 int64_t ls_token_writer_documents(const ls_token_writer *writer, ls_split split);

@@ -5,6 +5,7 @@
 #include "data/tokenizer.h"
 
 #include "core/file.h"
+#include "data/sentencepiece.h"
 #include "data/tokenizer_json.h"
 #include "data/utf8.h"
 
@@ -17,7 +18,9 @@ typedef struct session {
     const ls_tokenizer *tokenizer;
     ls_pre_tokenizer_scratch pre_tokenizer;
     ls_bpe_scratch *bpe;
-    ls_ids ids; /* of the call in progress */
+    ls_buffer repaired;      /* the text with what is not UTF-8 replaced */
+    ls_buffer normalized[2]; /* the normalizer's */
+    ls_ids ids;              /* of the call in progress */
 } session;
 
 struct ls_tokenizer {
@@ -38,7 +41,7 @@ static ls_status fill_byte_kind(ls_tokenizer *tokenizer)
     LS_TRY(ls_vocabulary_create(vocabulary, BYTE_VOCABULARY, 256 + sizeof end_of_text));
     for (int byte = 0; byte < 256; byte++) {
         const char character = (char)byte;
-        ls_vocabulary_set(vocabulary, byte, &character, 1, true);
+        ls_vocabulary_set(vocabulary, byte, &character, 1, false);
     }
     ls_vocabulary_set(vocabulary, BYTE_END_OF_TEXT, end_of_text, strlen(end_of_text), false);
     tokenizer->model.end_of_text = BYTE_END_OF_TEXT;
@@ -69,23 +72,66 @@ ls_status ls_tokenizer_from_text(ls_tokenizer **out, const char *text, const cha
     return LS_OK;
 }
 
-ls_status ls_tokenizer_open(ls_tokenizer **out, const char *source)
+static bool ends_with(const char *text, const char *ending)
 {
-    if (strcmp(source, "bytes") == 0) return ls_tokenizer_from_text(out, source, source);
-    char *path = ls_file_is_folder(source) ? ls_file_join(source, "tokenizer.json") : strdup(source);
-    char *text = NULL;
+    const size_t length = strlen(text), size = strlen(ending);
+    return length >= size && strcmp(text + length - size, ending) == 0;
+}
+
+/* The file in a folder: tokenizer.json, else tokenizer.model. malloc'ed. */
+static char *find_file(const char *source)
+{
+    if (!ls_file_is_folder(source)) return strdup(source);
+    char *json = ls_file_join(source, "tokenizer.json");
+    char *model = ls_file_join(source, "tokenizer.model");
+    const bool bare = !ls_file_exists(json) && ls_file_exists(model);
+    free(bare ? json : model);
+    return bare ? model : json;
+}
+
+static ls_status read_json(char **json, char *text, size_t length, const char *path)
+{
+    *json = text;
+    if (memchr(text, '\0', length) != NULL)
+        return LS_FAIL(LS_BAD_INPUT, "%s: not a tokenizer.json: it holds NUL bytes", path);
+    if (strcmp(text, "bytes") == 0)
+        return LS_FAIL(LS_BAD_INPUT, "%s: not a tokenizer.json; the byte tokenizer is named 'bytes'", path);
+    return LS_OK;
+}
+
+ls_status ls_tokenizer_read_text(char **json, const char *source)
+{
+    *json = NULL;
+    char *path = find_file(source);
+    char *bytes = NULL;
     size_t length = 0;
     ls_status status = LS_OK;
     if (path == NULL) return LS_FAIL(LS_NO_MEMORY, "not enough memory for the name of a tokenizer");
-    LS_TRY_GOTO(ls_file_read(&text, &length, path), done);
-    if (memchr(text, '\0', length) != NULL)
-        status = LS_FAIL(LS_BAD_INPUT, "%s: not a tokenizer.json: it holds NUL bytes", path);
-    else if (strcmp(text, "bytes") == 0)
-        status = LS_FAIL(LS_BAD_INPUT, "%s: not a tokenizer.json; the byte tokenizer is named 'bytes'", path);
-    else
-        status = ls_tokenizer_from_text(out, text, path);
+    LS_TRY_GOTO(ls_file_read(&bytes, &length, path), done);
+    if (ends_with(path, ".model")) {
+        status = ls_sentencepiece_to_json(json, bytes, length, path);
+    } else {
+        status = read_json(json, bytes, length, path);
+        bytes = NULL;
+    }
 done:
-    free(text);
+    if (status != LS_OK) {
+        free(*json);
+        *json = NULL;
+    }
+    free(bytes);
+    free(path);
+    return status;
+}
+
+ls_status ls_tokenizer_open(ls_tokenizer **out, const char *source)
+{
+    if (strcmp(source, "bytes") == 0) return ls_tokenizer_from_text(out, source, source);
+    char *json = NULL;
+    char *path = find_file(source);
+    ls_status status = ls_tokenizer_read_text(&json, source);
+    if (status == LS_OK) status = ls_tokenizer_from_text(out, json, path);
+    free(json);
     free(path);
     return status;
 }
@@ -95,6 +141,9 @@ static void session_free(session *s)
     if (s == NULL) return;
     ls_pre_tokenizer_scratch_destroy(&s->pre_tokenizer);
     ls_bpe_scratch_destroy(s->bpe);
+    ls_buffer_destroy(&s->repaired);
+    ls_buffer_destroy(&s->normalized[0]);
+    ls_buffer_destroy(&s->normalized[1]);
     free(s->ids.values);
     free(s);
 }
@@ -173,38 +222,61 @@ static ls_status encode_word(void *context, const char *word, size_t length)
     return ls_bpe_encode(&s->tokenizer->model.bpe, s->bpe, word, length, &s->ids);
 }
 
-/* Text without added tokens: what is valid UTF-8 goes through the pre-tokenizer, any other byte becomes its token. */
-static ls_status encode_plain(session *s, const char *text, size_t length)
+enum { RAW, NORMALIZED, PLAIN }; /* how far a piece of text has come */
+
+static ls_status encode_piece(session *s, int stage, const char *text, size_t length, bool first);
+
+/* Cuts out the added tokens of the list for this stage and hands on what is between them. */
+static ls_status encode_around_added(session *s, int stage, const char *text, size_t length, bool first)
+{
+    const ls_added_tokens *added = &s->tokenizer->model.added[stage];
+    size_t done = 0;
+    ls_added_match match = {0};
+    while (ls_added_tokens_find(added, s->pre_tokenizer.regex, text, length, match.search, done, &match)) {
+        if (match.start > done) LS_TRY(encode_piece(s, stage + 1, text + done, match.start - done, first && done == 0));
+        LS_TRY(append(s, match.token->id));
+        done = match.end;
+    }
+    return done < length ? encode_piece(s, stage + 1, text + done, length - done, first && done == 0) : LS_OK;
+}
+
+/* `first`: the piece is the beginning of the text given to encode. */
+static ls_status encode_piece(session *s, int stage, const char *text, size_t length, bool first)
 {
     const ls_bpe_model *model = &s->tokenizer->model;
-    const bool spaces_first = model->pre_tokenizer.count > 0 && model->pre_tokenizer.stages[0].pattern == NULL;
-    for (size_t at = 0; at < length;) {
-        const size_t valid = ls_utf8_valid_prefix(text + at, length - at);
-        if (valid > 0)
-            LS_TRY(ls_pre_tokenizer_run(&model->pre_tokenizer, &s->pre_tokenizer, text + at, valid,
-                                        at > 0 && spaces_first ? 1 : 0, encode_word, s));
+    if (stage == NORMALIZED)
+        LS_TRY(ls_normalizer_run(&model->normalizer, s->pre_tokenizer.regex, s->normalized, &text, &length));
+    if (length == 0) return LS_OK;
+    if (stage == PLAIN)
+        return ls_pre_tokenizer_run(&model->pre_tokenizer, &s->pre_tokenizer, text, length, first, encode_word, s);
+    return encode_around_added(s, stage, text, length, first);
+}
+
+/* *text as valid UTF-8: itself, or a copy in the session. */
+static ls_status repair(session *s, const char **text, size_t *length)
+{
+    size_t valid = ls_utf8_valid_prefix(*text, *length);
+    if (valid == *length) return LS_OK;
+    ls_buffer *out = &s->repaired;
+    out->length = 0;
+    for (size_t at = 0; at < *length;) {
+        LS_TRY(ls_buffer_add(out, *text + at, valid));
         at += valid;
-        if (at == length) break;
-        const int32_t id = model->bpe.byte_id[(unsigned char)text[at++]];
-        if (id >= 0) LS_TRY(append(s, id));
+        if (at == *length) break;
+        LS_TRY(ls_buffer_add(out, "\xEF\xBF\xBD", 3));
+        at += (size_t)ls_utf8_invalid(*text + at, *length - at);
+        valid = ls_utf8_valid_prefix(*text + at, *length - at);
     }
+    *text = out->bytes;
+    *length = out->length;
     return LS_OK;
 }
 
-/* Cuts out the added tokens of list `late` and hands on what is between them. */
-static ls_status encode_around_added(session *s, int late, const char *text, size_t length)
+static ls_status encode_text(session *s, const char *text, size_t length)
 {
-    if (late == 2) return encode_plain(s, text, length);
-    size_t done = 0;
-    size_t start, end;
-    const ls_added_token *token;
-    while ((token = ls_added_tokens_find(&s->tokenizer->model.added[late], s->pre_tokenizer.regex, text, length, done,
-                                         &start, &end)) != NULL) {
-        if (start > done) LS_TRY(encode_around_added(s, late + 1, text + done, start - done));
-        LS_TRY(append(s, token->id));
-        done = end;
-    }
-    return done < length ? encode_around_added(s, late + 1, text + done, length - done) : LS_OK;
+    LS_TRY(ls_ids_reserve(&s->ids, (int64_t)(length / 4) + 16));
+    LS_TRY(repair(s, &text, &length));
+    return encode_piece(s, RAW, text, length, true);
 }
 
 static ls_status encode_bytes(const char *text, size_t length, int32_t **ids, int64_t *count)
@@ -221,14 +293,11 @@ ls_status ls_tokenizer_encode(const ls_tokenizer *tokenizer, const char *text, s
                               int64_t *count)
 {
     if (tokenizer->bytes) return encode_bytes(text, length, ids, count);
-    if (length >= INT32_MAX)
-        return LS_FAIL(LS_BAD_INPUT, "a text of %zu bytes is too long to encode at once (2 GiB); cut it", length);
     ls_tokenizer *owner = (ls_tokenizer *)tokenizer; /* the idle list is the only part that changes */
     session *s;
     LS_TRY(session_take(&s, owner));
     s->ids = (ls_ids){0};
-    ls_status status = ls_ids_reserve(&s->ids, (int64_t)(length / 4) + 16);
-    if (status == LS_OK) status = encode_around_added(s, 0, text, length);
+    const ls_status status = encode_text(s, text, length);
     ls_ids result = s->ids;
     s->ids = (ls_ids){0};
     session_put_back(s, owner);
@@ -242,35 +311,54 @@ ls_status ls_tokenizer_encode(const ls_tokenizer *tokenizer, const char *text, s
     return LS_OK;
 }
 
-const char *ls_tokenizer_token_bytes(const ls_tokenizer *tokenizer, int32_t id, size_t *length)
+const char *ls_tokenizer_token_text(const ls_tokenizer *tokenizer, int32_t id, size_t *length)
 {
     const ls_vocabulary *vocabulary = &tokenizer->model.vocabulary;
     *length = 0;
-    if (id < 0 || id >= vocabulary->size || vocabulary->pieces[id].bytes == NULL) return "";
+    if (id < 0 || id >= vocabulary->size || vocabulary->pieces[id].text == NULL) return "";
     *length = vocabulary->pieces[id].length;
-    return vocabulary->pieces[id].bytes;
+    return vocabulary->pieces[id].text;
+}
+
+bool ls_tokenizer_is_special(const ls_tokenizer *tokenizer, int32_t id)
+{
+    if (id < 0 || id >= tokenizer->model.vocabulary.size) return false;
+    return tokenizer->bytes ? id == BYTE_END_OF_TEXT : tokenizer->model.special[id];
+}
+
+const int32_t *ls_tokenizer_prefix(const ls_tokenizer *tokenizer, int64_t *count)
+{
+    *count = tokenizer->model.prefix.count;
+    return tokenizer->model.prefix.values;
+}
+
+const int32_t *ls_tokenizer_suffix(const ls_tokenizer *tokenizer, int64_t *count)
+{
+    *count = tokenizer->model.suffix.count;
+    return tokenizer->model.suffix.values;
+}
+
+static ls_status decode_bytes(const ls_tokenizer *tokenizer, const int32_t *ids, int64_t count, char **text,
+                              size_t *length)
+{
+    ls_buffer out = {0};
+    ls_status status = LS_OK;
+    for (int64_t i = 0; i < count && status == LS_OK; i++) {
+        size_t size;
+        const char *bytes = ls_tokenizer_token_text(tokenizer, ids[i], &size);
+        status = ls_buffer_add(&out, bytes, size);
+    }
+    if (status == LS_OK) status = ls_buffer_add(&out, "", 1);
+    *text = out.bytes;
+    *length = status == LS_OK ? out.length - 1 : 0;
+    return status;
 }
 
 ls_status ls_tokenizer_decode(const ls_tokenizer *tokenizer, const int32_t *ids, int64_t count, char **text,
                               size_t *length)
 {
-    size_t total = 0;
-    for (int64_t i = 0; i < count; i++) {
-        size_t size;
-        (void)ls_tokenizer_token_bytes(tokenizer, ids[i], &size);
-        total += size;
-    }
-    char *out = malloc(total + 1);
-    if (out == NULL) return LS_FAIL(LS_NO_MEMORY, "not enough memory to decode %lld tokens", (long long)count);
-    size_t at = 0;
-    for (int64_t i = 0; i < count; i++) {
-        size_t size;
-        const char *bytes = ls_tokenizer_token_bytes(tokenizer, ids[i], &size);
-        memcpy(out + at, bytes, size);
-        at += size;
-    }
-    out[total] = '\0';
-    *text = out;
-    *length = total;
-    return LS_OK;
+    if (tokenizer->bytes) return decode_bytes(tokenizer, ids, count, text, length);
+    const ls_bpe_model *model = &tokenizer->model;
+    return ls_detokenizer_run(&model->detokenizer, model->shown != NULL ? model->shown : model->vocabulary.pieces,
+                              model->vocabulary.size, ids, count, text, length);
 }

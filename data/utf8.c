@@ -53,6 +53,31 @@ size_t ls_utf8_valid_prefix(const char *text, size_t length)
     return at;
 }
 
+int ls_utf8_invalid(const char *text, size_t available)
+{
+    const unsigned char *byte = (const unsigned char *)text;
+    const unsigned char first = byte[0];
+    if (first < 0xC2 || first > 0xF4 || available < 2) return 1;
+    const unsigned char low = first == 0xE0 ? 0xA0 : first == 0xF0 ? 0x90 : 0x80;
+    const unsigned char high = first == 0xED ? 0x9F : first == 0xF4 ? 0x8F : 0xBF;
+    const int length = first < 0xE0 ? 2 : first < 0xF0 ? 3 : 4;
+    int good = byte[1] >= low && byte[1] <= high ? 2 : 1;
+    while (good > 1 && good < length && (size_t)good < available && (byte[good] & 0xC0) == 0x80) good++;
+    return good;
+}
+
+int ls_utf8_encode(char *bytes, uint32_t character)
+{
+    if (character < 0x80) {
+        bytes[0] = (char)character;
+        return 1;
+    }
+    const int length = character < 0x800 ? 2 : character < 0x10000 ? 3 : 4;
+    for (int i = length - 1; i > 0; i--, character >>= 6) bytes[i] = (char)(0x80 | (character & 0x3F));
+    bytes[0] = (char)(0xF00 >> length | character);
+    return length;
+}
+
 bool ls_utf8_is_space(uint32_t character)
 {
     if (character < 0x80) return character == ' ' || (character >= '\t' && character <= '\r');

@@ -12,6 +12,11 @@ int ls_utf8_decode(const char *text, size_t available, uint32_t *character);
 int ls_utf8_decode_last(const char *text, size_t length, uint32_t *character);
 /* Length of the longest prefix of text[length] that is valid. */
 size_t ls_utf8_valid_prefix(const char *text, size_t length);
+/* Length, from 1, of the bytes at text[0], where no valid character starts, that one U+FFFD stands for: the longest
+ * beginning of a valid character, or one byte ("maximal subpart", chapter 3.9 of the standard; what Python does). */
+int ls_utf8_invalid(const char *text, size_t available);
+/* Writes `character` (valid) as 1 to 4 bytes; returns how many. */
+int ls_utf8_encode(char *bytes, uint32_t character);
 /* Unicode property White_Space. */
 bool ls_utf8_is_space(uint32_t character);
 

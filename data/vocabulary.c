@@ -6,10 +6,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-static uint64_t hash_bytes(const char *bytes, size_t length)
+static uint64_t hash_text(const char *text, size_t length)
 {
     uint64_t hash = 0xCBF29CE484222325u;
-    for (size_t i = 0; i < length; i++) hash = (hash ^ (unsigned char)bytes[i]) * 0x100000001B3u;
+    for (size_t i = 0; i < length; i++) hash = (hash ^ (unsigned char)text[i]) * 0x100000001B3u;
     return hash ^ hash >> 29;
 }
 
@@ -38,34 +38,32 @@ void ls_vocabulary_destroy(ls_vocabulary *vocabulary)
     *vocabulary = (ls_vocabulary){0};
 }
 
-/* The slot that holds these bytes, or the empty one where they would go. */
-static uint64_t find_slot(const ls_vocabulary *vocabulary, const char *bytes, size_t length)
+/* The slot that holds this text, or the empty one where it would go. */
+static uint64_t find_slot(const ls_vocabulary *vocabulary, const char *text, size_t length)
 {
-    uint64_t slot = hash_bytes(bytes, length) & vocabulary->slot_mask;
+    uint64_t slot = hash_text(text, length) & vocabulary->slot_mask;
     for (;; slot = (slot + 1) & vocabulary->slot_mask) {
         const int32_t id = vocabulary->slots[slot];
         if (id < 0) return slot;
         const ls_piece *piece = &vocabulary->pieces[id];
-        if (piece->length == length && memcmp(piece->bytes, bytes, length) == 0) return slot;
+        if (piece->length == length && memcmp(piece->text, text, length) == 0) return slot;
     }
 }
 
-void ls_vocabulary_set(ls_vocabulary *vocabulary, int32_t id, const char *bytes, size_t length, bool findable)
+void ls_vocabulary_set(ls_vocabulary *vocabulary, int32_t id, const char *text, size_t length, bool findable)
 {
-    LS_ASSERT(id >= 0 && id < vocabulary->size && vocabulary->pieces[id].bytes == NULL);
+    LS_ASSERT(id >= 0 && id < vocabulary->size && vocabulary->pieces[id].text == NULL);
     LS_ASSERT(length <= vocabulary->pool_size - vocabulary->pool_used);
     char *copy = vocabulary->pool + vocabulary->pool_used;
-    memcpy(copy, bytes, length);
+    if (length > 0) memcpy(copy, text, length);
     vocabulary->pool_used += length;
     vocabulary->pieces[id] = (ls_piece){copy, length};
-    if (!findable) return;
-    const uint64_t slot = find_slot(vocabulary, bytes, length);
-    if (vocabulary->slots[slot] < 0) vocabulary->slots[slot] = id;
+    if (findable) vocabulary->slots[find_slot(vocabulary, text, length)] = id;
 }
 
-int32_t ls_vocabulary_find(const ls_vocabulary *vocabulary, const char *bytes, size_t length)
+int32_t ls_vocabulary_find(const ls_vocabulary *vocabulary, const char *text, size_t length)
 {
-    return vocabulary->slots[find_slot(vocabulary, bytes, length)];
+    return vocabulary->slots[find_slot(vocabulary, text, length)];
 }
 
 /* Printable bytes stand for themselves; the other 68, in order, are written U+0100..U+0143. */
@@ -90,4 +88,11 @@ bool ls_byte_alphabet_decode(char *bytes, size_t *byte_count, const char *text, 
         at += (size_t)size;
     }
     return true;
+}
+
+uint32_t ls_byte_alphabet_character(unsigned char byte)
+{
+    if (byte <= 0x20) return byte + 0x100u;
+    if (byte >= 0x7F && byte <= 0xA0) return byte + 0xA2u;
+    return byte == 0xAD ? 0x143 : byte;
 }

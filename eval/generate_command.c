@@ -127,11 +127,26 @@ typedef struct generate_job {
     ls_text_stream stream;
 } generate_job;
 
+/* Puts the ids of the tokenizer's template, usually one BOS, before the prompt. What belongs behind a text is left out:
+ * the prompt is to be continued. */
+static void add_prefix(generate_job *job)
+{
+    int64_t count;
+    const int32_t *prefix = ls_tokenizer_prefix(job->session.tokenizer, &count);
+    if (count == 0) return;
+    job->prompt = ls_text_memory(job->prompt, (size_t)(job->prompt_count + count) * sizeof *prefix);
+    memmove(job->prompt + count, job->prompt, (size_t)job->prompt_count * sizeof *prefix);
+    memcpy(job->prompt, prefix, (size_t)count * sizeof *prefix);
+    job->prompt_count += count;
+}
+
 static ls_status read_prompt(generate_job *job, const generate_options *options)
 {
     const ls_tokenizer *tokenizer = job->session.tokenizer;
     if (options->prompt == NULL && options->prompt_file == NULL) {
         const int32_t end_of_text = ls_tokenizer_end_of_text(tokenizer);
+        add_prefix(job);
+        if (job->prompt_count > 0) return LS_OK;
         if (end_of_text < 0) return LS_FAIL(LS_BAD_INPUT, "this model needs a prompt; give --prompt TEXT");
         job->prompt = ls_text_memory(NULL, sizeof end_of_text);
         job->prompt[0] = end_of_text;
@@ -145,6 +160,7 @@ static ls_status read_prompt(generate_job *job, const generate_options *options)
         ls_tokenizer_encode(tokenizer, text == NULL ? options->prompt : text, length, &job->prompt, &job->prompt_count);
     free(text);
     if (status == LS_OK && job->prompt_count == 0) return LS_FAIL(LS_BAD_INPUT, "the prompt is empty");
+    if (status == LS_OK) add_prefix(job);
     return status;
 }
 
@@ -195,16 +211,28 @@ static double tokens_per_second(const ls_decode_result *result)
     return result->decode_seconds > 0.0 ? (double)result->count / result->decode_seconds : 0.0;
 }
 
+/* The text of tokens[count] as the prompt's continuation; malloc'ed. */
+static ls_status continuation(const generate_job *job, const int32_t *tokens, int64_t count, char **text)
+{
+    ls_token_stream stream;
+    ls_text bytes = {0};
+    ls_token_stream_begin(&stream, job->session.tokenizer, job->prompt, job->prompt_count);
+    ls_status status = LS_OK;
+    for (int64_t i = 0; i < count && status == LS_OK; i++) status = ls_token_stream_add(&stream, tokens[i], &bytes);
+    if (status == LS_OK) status = ls_token_stream_end(&stream, &bytes);
+    if (status == LS_OK) *text = ls_text_valid_utf8(bytes.bytes, bytes.length);
+    free(bytes.bytes);
+    return status;
+}
+
 static ls_status print_json(const generate_job *job)
 {
     const ls_decode_result *result = &job->result;
     /* End of text is a token but no text. */
     int64_t shown = result->count;
     if (shown > 0 && result->tokens[shown - 1] == job->decoding.end_of_text) shown--;
-    char *bytes;
-    size_t length;
-    LS_TRY(ls_tokenizer_decode(job->session.tokenizer, result->tokens, shown, &bytes, &length));
-    char *text = ls_text_valid_utf8(bytes, length);
+    char *text = NULL;
+    LS_TRY(continuation(job, result->tokens, shown, &text));
     cJSON *document = cJSON_CreateObject();
     (void)cJSON_AddItemToObject(document, "tokens", cJSON_CreateIntArray(result->tokens, (int)result->count));
     (void)cJSON_AddStringToObject(document, "text", text);
@@ -218,7 +246,6 @@ static ls_status print_json(const generate_job *job)
     const ls_status status = ls_json_print(stdout, document, false);
     cJSON_Delete(document);
     free(text);
-    free(bytes);
     return status;
 }
 
@@ -246,7 +273,8 @@ static void show(void *context, const int32_t *tokens, int count, int accepted_d
 
 static ls_status generate(generate_job *job, const generate_options *options)
 {
-    job->stream = (ls_text_stream){.file = stdout, .tokenizer = job->session.tokenizer};
+    job->stream = (ls_text_stream){.file = stdout};
+    ls_token_stream_begin(&job->stream.tokens, job->session.tokenizer, job->prompt, job->prompt_count);
     if (!options->json) job->stream.colour = ls_text_stream_wants_colour(stdout);
     ls_interrupt_install();
     const ls_status status =

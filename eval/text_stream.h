@@ -2,22 +2,18 @@
 #ifndef LS_EVAL_TEXT_STREAM_H
 #define LS_EVAL_TEXT_STREAM_H
 
-#include "core/text.h"
-#include "data/tokenizer.h"
+#include "data/token_stream.h"
 
 #include <stdio.h>
 
 typedef struct ls_text_stream {
     FILE *file;
-    const ls_tokenizer *tokenizer;
-    bool colour;  /* drafted and accepted text green, the full model's own as it is */
-    ls_text held; /* bytes of a character that is not complete yet */
+    ls_token_stream tokens; /* begun, behind the prompt */
+    bool colour;            /* drafted and accepted text green, the full model's own as it is */
     bool green;
     bool line_open; /* the last character was not a newline */
 } ls_text_stream;
 
-/* Length of the longest prefix that does not end within a UTF-8 character. */
-size_t ls_utf8_whole(const char *bytes, size_t length);
 /* The first `accepted_drafts` of the tokens were drafted. The end-of-text token shows nothing; bytes that are not UTF-8
  * show as U+FFFD. */
 void ls_text_stream_write(ls_text_stream *stream, const int32_t *tokens, int count, int accepted_drafts);

@@ -97,3 +97,15 @@ void data_write_token_file(const char *path, const char *const *train, const cha
     ls_token_writer_destroy(writer);
     ls_tokenizer_free(tokenizer);
 }
+
+char *data_from_hex(const char *hex, size_t *length)
+{
+    *length = strlen(hex) / 2;
+    char *text = ls_text_memory(NULL, *length + 1);
+    for (size_t i = 0; i < *length; i++) {
+        const char pair[3] = {hex[2 * i], hex[2 * i + 1], '\0'};
+        text[i] = (char)strtoul(pair, NULL, 16);
+    }
+    text[*length] = '\0';
+    return text;
+}

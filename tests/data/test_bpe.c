@@ -4,6 +4,7 @@
 
 #include "core/random.h"
 #include "data/bpe.h"
+#include "data/utf8.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -32,26 +33,30 @@ static void make_machine(machine *m, uint32_t trial, bool whole_words)
     m->rule_count = 0;
     CHECK_OK(ls_vocabulary_create(&m->vocabulary, 256 + MERGES, 1 << 16));
     for (int byte = 0; byte < 256; byte++) {
-        const char character = (char)byte;
-        ls_vocabulary_set(&m->vocabulary, byte, &character, 1, true);
+        char text[4];
+        const int size = ls_utf8_encode(text, ls_byte_alphabet_character((unsigned char)byte));
+        ls_vocabulary_set(&m->vocabulary, byte, text, (size_t)size, true);
     }
-    CHECK_OK(ls_bpe_create(&m->bpe, &m->vocabulary, MERGES, whole_words, "test"));
+    char texts[MERGES][16];
     for (uint32_t i = 0; i < MERGES; i++) {
         const uint32_t known = LETTERS + (uint32_t)m->rule_count;
         const uint32_t a = draw(trial, 2 * i, known), b = draw(trial, 2 * i + 1, known);
         const int32_t left = a < LETTERS ? 'a' + (int32_t)a : 256 + (int32_t)a - LETTERS;
         const int32_t right = b < LETTERS ? 'a' + (int32_t)b : 256 + (int32_t)b - LETTERS;
         const ls_piece x = m->vocabulary.pieces[left], y = m->vocabulary.pieces[right];
-        char bytes[64];
+        char *text = texts[m->rule_count];
         if (x.length + y.length > 12) continue;
-        memcpy(bytes, x.bytes, x.length);
-        memcpy(bytes + x.length, y.bytes, y.length);
-        if (ls_vocabulary_find(&m->vocabulary, bytes, x.length + y.length) >= 0) continue;
+        memcpy(text, x.text, x.length);
+        memcpy(text + x.length, y.text, y.length);
+        if (ls_vocabulary_find(&m->vocabulary, text, x.length + y.length) >= 0) continue;
         const int32_t id = 256 + m->rule_count;
-        ls_vocabulary_set(&m->vocabulary, id, bytes, x.length + y.length, true);
-        ls_bpe_add_merge(&m->bpe, left, right, m->rule_count, id);
+        ls_vocabulary_set(&m->vocabulary, id, text, x.length + y.length, true);
         m->rules[m->rule_count++] = (rule){left, right, id};
     }
+    const ls_bpe_options options = {.byte_level = trial % 2 == 0, .whole_words = whole_words, .unknown = -1};
+    CHECK_OK(ls_bpe_create(&m->bpe, &m->vocabulary, &options, MERGES));
+    for (int i = 0; i < m->rule_count; i++)
+        ls_bpe_add_merge(&m->bpe, m->rules[i].left, m->rules[i].right, i, m->rules[i].id);
 }
 
 static void destroy_machine(machine *m)
@@ -118,7 +123,8 @@ static void test_bytes_without_a_token_vanish(void **state)
     ls_vocabulary_set(&vocabulary, 0, "a", 1, true);
     ls_vocabulary_set(&vocabulary, 1, "b", 1, true);
     ls_vocabulary_set(&vocabulary, 2, "ab", 2, true);
-    CHECK_OK(ls_bpe_create(&bpe, &vocabulary, 1, false, "test"));
+    const ls_bpe_options options = {.byte_level = true, .unknown = -1};
+    CHECK_OK(ls_bpe_create(&bpe, &vocabulary, &options, 1));
     ls_bpe_add_merge(&bpe, 0, 1, 0, 2);
     CHECK_OK(ls_bpe_scratch_create(&scratch));
     CHECK_OK(ls_bpe_encode(&bpe, scratch, "xbax\x04yba", 8, &ids));
@@ -138,6 +144,77 @@ static void test_bytes_without_a_token_vanish(void **state)
     ls_vocabulary_destroy(&vocabulary);
 }
 
+static void check_symbols(const ls_vocabulary *vocabulary, const ls_bpe_options *options, const char *word,
+                          const int32_t *expected, int64_t count)
+{
+    ls_bpe bpe;
+    ls_bpe_scratch *scratch;
+    ls_ids ids = {0};
+    CHECK_OK(ls_bpe_create(&bpe, vocabulary, options, 0));
+    CHECK_OK(ls_bpe_scratch_create(&scratch));
+    CHECK_OK(ls_bpe_encode(&bpe, scratch, word, strlen(word), &ids));
+    assert_int_equal(ids.count, count);
+    assert_memory_equal(ids.values, expected, (size_t)count * sizeof *expected);
+    free(ids.values);
+    ls_bpe_scratch_destroy(scratch);
+    ls_bpe_destroy(&bpe);
+}
+
+/* What characters without a token become: bytes where all of them have one, unknown tokens apart or as one, nothing. */
+static void test_characters_without_a_token(void **state)
+{
+    (void)state;
+    ls_vocabulary vocabulary;
+    static const char *const texts[] = {"<unk>", "a", "<0xC3>", "<0xA9>", "\xF0\x9F\x98\x80"};
+    CHECK_OK(ls_vocabulary_create(&vocabulary, 5, 64));
+    for (int i = 0; i < 5; i++) ls_vocabulary_set(&vocabulary, i, texts[i], strlen(texts[i]), true);
+    static const char word[] = "a\xC3\xA9\xC3\xA8\xC3\xA8\xF0\x9F\x98\x80z";
+    ls_bpe_options options = {.unknown = -1};
+    check_symbols(&vocabulary, &options, word, (int32_t[]){1, 4}, 2);
+    options.unknown = 0;
+    check_symbols(&vocabulary, &options, word, (int32_t[]){1, 0, 0, 0, 4, 0}, 6);
+    options.fuse_unknown = true;
+    check_symbols(&vocabulary, &options, word, (int32_t[]){1, 0, 4, 0}, 4);
+    options.byte_fallback = true;
+    check_symbols(&vocabulary, &options, word, (int32_t[]){1, 2, 3, 0, 4, 0}, 6);
+    ls_vocabulary_destroy(&vocabulary);
+}
+
+#define BLANK "\xE2\x96\x81" /* U+2581 */
+#define BLANK_A BLANK "a"
+#define A_BLANK "a" BLANK
+
+/* Words end before a blank only where no token reaches over it. */
+static void test_cutting_at_blanks_changes_nothing(void **state)
+{
+    (void)state;
+    static const char *const texts[] = {"a", BLANK, BLANK_A, BLANK BLANK, A_BLANK};
+    static const char word[] = "a" BLANK "a" BLANK BLANK BLANK "a";
+    for (int reaching = 0; reaching < 2; reaching++) {
+        ls_vocabulary vocabulary;
+        ls_bpe bpe;
+        ls_bpe_scratch *scratch;
+        ls_ids ids = {0};
+        CHECK_OK(ls_vocabulary_create(&vocabulary, 5, 64));
+        for (int i = 0; i < 5; i++) ls_vocabulary_set(&vocabulary, i, texts[i], strlen(texts[i]), true);
+        const ls_bpe_options options = {.unknown = -1};
+        CHECK_OK(ls_bpe_create(&bpe, &vocabulary, &options, 3));
+        if (reaching) ls_bpe_add_merge(&bpe, 0, 1, 0, 4);
+        ls_bpe_add_merge(&bpe, 1, 1, 1, 3);
+        ls_bpe_add_merge(&bpe, 1, 0, 2, 2);
+        assert_true(bpe.cuts_at_blanks == (reaching == 0));
+        CHECK_OK(ls_bpe_scratch_create(&scratch));
+        CHECK_OK(ls_bpe_encode(&bpe, scratch, word, strlen(word), &ids));
+        static const int32_t apart[] = {0, 2, 3, 2}, over[] = {4, 4, 3, 0};
+        assert_int_equal(ids.count, 4);
+        assert_memory_equal(ids.values, reaching ? over : apart, sizeof apart);
+        free(ids.values);
+        ls_bpe_scratch_destroy(scratch);
+        ls_bpe_destroy(&bpe);
+        ls_vocabulary_destroy(&vocabulary);
+    }
+}
+
 static void test_whole_words(void **state)
 {
     (void)state;
@@ -148,7 +225,7 @@ static void test_whole_words(void **state)
     for (int i = 0; i < m.rule_count; i++) {
         const ls_piece piece = m.vocabulary.pieces[m.rules[i].id];
         ls_ids ids = {0};
-        CHECK_OK(ls_bpe_encode(&m.bpe, scratch, piece.bytes, piece.length, &ids));
+        CHECK_OK(ls_bpe_encode(&m.bpe, scratch, piece.text, piece.length, &ids));
         assert_int_equal(ids.count, 1);
         assert_int_equal(ids.values[0], m.rules[i].id);
         free(ids.values);
@@ -190,6 +267,13 @@ static void test_byte_alphabet(void **state)
     (void)state;
     char bytes[16];
     size_t count;
+    for (int byte = 0; byte < 256; byte++) {
+        char text[4];
+        const int size = ls_utf8_encode(text, ls_byte_alphabet_character((unsigned char)byte));
+        assert_true(ls_byte_alphabet_decode(bytes, &count, text, (size_t)size));
+        assert_int_equal(count, 1);
+        assert_int_equal((unsigned char)bytes[0], byte);
+    }
     assert_true(ls_byte_alphabet_decode(bytes, &count, "\xC4\xA0x\xC4\x8A", 5)); /* U+0120 x U+010A */
     assert_int_equal(count, 3);
     assert_memory_equal(bytes, " x\n", 3);
@@ -206,6 +290,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_heap_equals_the_definition),
         cmocka_unit_test(test_bytes_without_a_token_vanish),
+        cmocka_unit_test(test_characters_without_a_token),
+        cmocka_unit_test(test_cutting_at_blanks_changes_nothing),
         cmocka_unit_test(test_whole_words),
         cmocka_unit_test(test_cache_tells_lengths_apart),
         cmocka_unit_test(test_byte_alphabet),

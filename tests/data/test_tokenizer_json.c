@@ -19,10 +19,27 @@ static void test_components_are_refused_by_name(void **state)
     (void)state;
     static const char *const cases[][2] = {
         {"{\"normalizer\":{\"type\":\"NFC\"}}", "normalizer 'NFC'"},
-        {"{\"decoder\":{\"type\":\"Metaspace\"}}", "decoder 'Metaspace'"},
-        {"{\"pre_tokenizer\":null}", "ByteLevel"},
+        {"{\"normalizer\":{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"Lowercase\"}]}}",
+         "normalizer 'Lowercase'"},
+        {"{\"normalizer\":{\"type\":\"Prepend\"}}", "nothing to prepend"},
+        {"{\"normalizer\":{\"type\":\"Replace\",\"pattern\":{\"String\":\"\"},\"content\":\"\"}}", "a Replace needs"},
+        {"{\"normalizer\":[]}", "no type"},
+        {"{\"decoder\":{\"type\":\"WordPiece\"}}", "decoder 'WordPiece'"},
+        {"{\"decoder\":{\"type\":\"Metaspace\"}}", "not one character"},
+        {"{\"decoder\":{\"type\":\"Strip\",\"content\":\" \",\"start\":-1,\"stop\":0}}", "start and a stop"},
+        {"{\"post_processor\":{\"type\":\"Whatever\"}}", "post_processor 'Whatever'"},
+        {"{\"post_processor\":{\"type\":\"TemplateProcessing\",\"single\":[]}}", "no place for the text"},
+        {"{\"post_processor\":{\"type\":\"TemplateProcessing\",\"single\":[{\"SpecialToken\":{\"id\":\"x\"}}],"
+         "\"special_tokens\":{}}}",
+         "special tokens and one text"},
+        {"{\"post_processor\":{\"type\":\"BertProcessing\",\"cls\":[\"a\",4096],\"sep\":[\"b\",1]}}",
+         "not in the vocabulary"},
+        {"{\"pre_tokenizer\":{\"type\":\"Metaspace\",\"replacement\":\"__\"}}", "not one character"},
+        {"{\"pre_tokenizer\":{\"type\":\"Metaspace\",\"replacement\":\"_\",\"prepend_scheme\":\"x\"}}", "'x'"},
+        {"{\"pre_tokenizer\":{\"type\":\"Metaspace\",\"replacement\":\"_\",\"add_prefix_space\":false,"
+         "\"prepend_scheme\":\"first\"}}",
+         "contradicts"},
         {"{\"pre_tokenizer\":{\"type\":\"Whitespace\"}}", "pre-tokenizer 'Whitespace'"},
-        {"{\"pre_tokenizer\":{\"type\":\"Digits\",\"individual_digits\":true}}", "ByteLevel"},
         {"{\"pre_tokenizer\":{\"type\":\"Sequence\",\"pretokenizers\":[{\"type\":\"ByteLevel\"},{\"type\":\"Digits\"}]}"
          "}",
          "'Digits' after ByteLevel"},
@@ -46,7 +63,7 @@ static void test_wrong_content_is_refused(void **state)
     (void)state;
     static const char *const cases[][2] = {
         {"{\"model\":{\"vocab\":[]}}", "no vocabulary"},
-        {"{\"model\":{\"vocab\":{}}}", "no token for any single byte"},
+        {"{\"model\":{\"vocab\":{}}}", "no vocabulary"},
         {"{\"model\":{\"vocab\":{\"a\":\"x\"}}}", "the id of token 'a'"},
         {"{\"model\":{\"vocab\":{\"a\":-1}}}", "the id of token 'a'"},
         {"{\"model\":{\"vocab\":{\"a\":1.5}}}", "the id of token 'a'"},
@@ -58,6 +75,7 @@ static void test_wrong_content_is_refused(void **state)
         {"{\"model\":{\"merges\":[\"ab\"]}}", "merge number 1"},
         {"{\"model\":{\"merges\":[[\"qqqq\",\"b\"]]}}", "'qqqq'"},
         {"{\"model\":{\"merges\":[[\"q\",\"#\"]]}}", "not in the vocabulary"},
+        {"{\"model\":{\"unk_token\":5}}", "unk_token"},
         {"{\"added_tokens\":{}}", "added_tokens is not a list"},
         {"{\"added_tokens\":[{\"id\":5}]}", "no id or no content"},
         {"{\"added_tokens\":[{\"content\":\"x\"}]}", "no id or no content"},
@@ -81,6 +99,8 @@ static void test_not_json(void **state)
     CHECK_REFUSED(ls_tokenizer_open(&tokenizer, "bytes.json"), LS_BAD_INPUT, "named 'bytes'");
     CHECK_REFUSED(ls_tokenizer_open(&tokenizer, "missing.json"), LS_IO, "missing.json");
     CHECK_REFUSED(ls_tokenizer_open(&tokenizer, "."), LS_IO, "tokenizer.json");
+    check_write_file("wrong.model", "\x0A\x05");
+    CHECK_REFUSED(ls_tokenizer_open(&tokenizer, "wrong.model"), LS_BAD_INPUT, "wrong.model: not a SentencePiece model");
 }
 
 static void check_end_of_text(const char *patch, int32_t expected)

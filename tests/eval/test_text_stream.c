@@ -31,7 +31,8 @@ static void open_stream(stream_fixture *fixture, bool colour)
 {
     memset(fixture, 0, sizeof *fixture);
     assert_int_equal(ls_tokenizer_open(&fixture->tokenizer, "bytes"), LS_OK);
-    fixture->stream = (ls_text_stream){.tokenizer = fixture->tokenizer, .colour = colour};
+    fixture->stream = (ls_text_stream){.colour = colour};
+    ls_token_stream_begin(&fixture->stream.tokens, fixture->tokenizer, NULL, 0);
     fixture->stream.file = open_memstream(&fixture->out, &fixture->length);
 }
 

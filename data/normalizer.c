@@ -1,0 +1,82 @@
+/* Prepending and replacing; see normalizer.h. */
+#include "data/normalizer.h"
+
+#include "data/utf8.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+void ls_replacement_destroy(ls_replacement *replacement)
+{
+    ls_regex_free(replacement->regex);
+    free(replacement->literal);
+    free(replacement->content);
+    *replacement = (ls_replacement){0};
+}
+
+static ls_status replace_literal(const ls_replacement *r, ls_buffer *out, const char *text, size_t length)
+{
+    size_t done = 0;
+    for (const char *found; (found = memmem(text + done, length - done, r->literal, r->literal_length)) != NULL;) {
+        const size_t start = (size_t)(found - text);
+        LS_TRY(ls_buffer_add(out, text + done, start - done));
+        LS_TRY(ls_buffer_add(out, r->content, r->content_length));
+        done = start + r->literal_length;
+    }
+    return ls_buffer_add(out, text + done, length - done);
+}
+
+static ls_status replace_regex(const ls_replacement *r, ls_regex_scratch *scratch, ls_buffer *out, const char *text,
+                               size_t length)
+{
+    size_t done = 0;
+    for (size_t search = 0; search <= length;) {
+        size_t start, end;
+        bool found;
+        LS_TRY(ls_regex_find(r->regex, scratch, text, length, search, &start, &end, &found));
+        if (!found) break;
+        const bool again = start == end && start == done && done > 0; /* an empty match right behind another */
+        LS_TRY(ls_buffer_add(out, text + done, start - done));
+        if (!again) LS_TRY(ls_buffer_add(out, r->content, r->content_length));
+        done = end;
+        search = end;
+        if (start == end) {
+            uint32_t character;
+            search += end < length ? (size_t)ls_utf8_decode(text + end, length - end, &character) : 1;
+        }
+    }
+    return ls_buffer_add(out, text + done, length - done);
+}
+
+ls_status ls_replacement_run(const ls_replacement *replacement, ls_regex_scratch *scratch, ls_buffer *out,
+                             const char *text, size_t length)
+{
+    return replacement->regex == NULL ? replace_literal(replacement, out, text, length)
+                                      : replace_regex(replacement, scratch, out, text, length);
+}
+
+void ls_normalizer_destroy(ls_normalizer *normalizer)
+{
+    for (int i = 0; i < normalizer->count; i++) ls_replacement_destroy(&normalizer->steps[i].replacement);
+    normalizer->count = 0;
+}
+
+ls_status ls_normalizer_run(const ls_normalizer *normalizer, ls_regex_scratch *scratch, ls_buffer work[2],
+                            const char **text, size_t *length)
+{
+    for (int i = 0; i < normalizer->count; i++) {
+        const ls_normalizer_step *step = &normalizer->steps[i];
+        ls_buffer *out = &work[i % 2];
+        out->length = 0;
+        LS_TRY(ls_buffer_reserve(out, *length + 16));
+        if (step->prepends) {
+            if (*length > 0) LS_TRY(ls_buffer_add(out, step->replacement.content, step->replacement.content_length));
+            LS_TRY(ls_buffer_add(out, *text, *length));
+        } else {
+            LS_TRY(ls_replacement_run(&step->replacement, scratch, out, *text, *length));
+        }
+        *text = out->bytes;
+        *length = out->length;
+    }
+    return LS_OK;
+}
