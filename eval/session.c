@@ -8,11 +8,13 @@
 
 static const char *const precisions[] = {"auto", "bf16", "fp32", NULL};
 
-enum { KEY_DEVICE = 0x2000, KEY_THREADS, KEY_PRECISION };
+enum { KEY_DEVICE = 0x2000, KEY_DEVICE_INDEX, KEY_ATTENTION, KEY_THREADS, KEY_PRECISION };
 
 static const struct argp_option options[] = {
     {"model", 'm', "CHECKPOINT", 0, "The model: a checkpoint, or a run folder (its newest checkpoint)", 0},
-    {"device", KEY_DEVICE, "cpu|reference", 0, "Where to run (default cpu)", 0},
+    {"device", KEY_DEVICE, "cpu|cuda|reference", 0, "Where to run (default cpu)", 0},
+    {"device-index", KEY_DEVICE_INDEX, "I", 0, "Which of the visible GPUs, from 0 (default 0)", 0},
+    {"attention", KEY_ATTENTION, "auto|cudnn|builtin", 0, "Whose attention a GPU runs over whole sequences", 0},
     {"threads", KEY_THREADS, "N", 0, "Threads to use (default 0: all the processor offers)", 0},
     {"precision", KEY_PRECISION, "auto|bf16|fp32", 0,
      "Compute type (default auto: bf16 where the processor multiplies it natively)", 0},
@@ -29,6 +31,12 @@ static error_t parse_option(int key, char *argument, struct argp_state *state)
         break;
     case KEY_DEVICE:
         status = ls_option_choice(&session->device, "--device", argument, ls_device_names);
+        break;
+    case KEY_DEVICE_INDEX:
+        status = ls_command_int(&session->device_index, "--device-index", argument, 0, 1023);
+        break;
+    case KEY_ATTENTION:
+        status = ls_option_choice(&session->attention, "--attention", argument, ls_attention_names);
         break;
     case KEY_THREADS:
         status = ls_command_int(&session->threads, "--threads", argument, 0, 4096);
@@ -58,8 +66,10 @@ static ls_dtype compute_type(const ls_exec *exec, int precision)
 ls_status ls_session_open(ls_session *session, const ls_session_options *chosen)
 {
     *session = (ls_session){0};
-    LS_TRY(ls_exec_create(&session->exec, (ls_device)chosen->device, (int)chosen->threads));
+    LS_TRY(
+        ls_exec_create_on(&session->exec, (ls_device)chosen->device, (int)chosen->device_index, (int)chosen->threads));
     session->has_exec = true;
+    session->exec.attention = (ls_attention_choice)chosen->attention;
     char *tokenizer = NULL;
     LS_TRY(ls_model_load(&session->model, &tokenizer, &session->exec, chosen->model,
                          compute_type(&session->exec, chosen->precision)));

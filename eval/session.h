@@ -9,11 +9,14 @@
 typedef struct ls_session_options {
     const char *model; /* checkpoint, or a run folder: its newest */
     int device;        /* ls_device */
-    int64_t threads;   /* 0: all */
-    int precision;     /* 0 auto: bf16 where the processor has it, 1 bf16, 2 fp32 */
+    int64_t device_index;
+    int attention;   /* ls_attention_choice */
+    int64_t threads; /* 0: all */
+    int precision;   /* 0 auto: bf16 where the processor has it, 1 bf16, 2 fp32 */
 } ls_session_options;
 
-/* --model, --device, --threads, --precision: a child for a command's own argp; its input is an ls_session_options. */
+/* --model, --device, --device-index, --attention, --threads, --precision: a child for a command's own argp; its input
+ * is an ls_session_options. */
 extern const struct argp ls_session_argp;
 /* {NULL, LS_DEVICE_CPU, 0, auto} */
 ls_session_options ls_session_defaults(void);

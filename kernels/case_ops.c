@@ -413,7 +413,17 @@ static void attention_backward_declare(ls_case_run *run)
 
 static void attention_backward_prepare(const ls_case_run *run)
 {
-    attention_forward_by(has(&run->what, LS_CASE_BENCHMARK) ? OPS : ls_backend_ref(), run);
+    ls_case_run here = *run;
+    ls_exec cpu;
+    if (!has(&run->what, LS_CASE_BENCHMARK)) {
+        attention_forward_by(ls_backend_ref(), run);
+    } else if (run->exec->memory->host) {
+        attention_forward_by(OPS, run);
+    } else if (ls_exec_create(&cpu, LS_DEVICE_CPU, 0) == LS_OK) { /* a device's ops cannot reach the host's copy */
+        here.exec = &cpu;
+        attention_forward_by(cpu.ops, &here);
+        ls_exec_destroy(&cpu);
+    }
 }
 
 static void attention_backward_call(const ls_case_run *run)

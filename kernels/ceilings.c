@@ -7,22 +7,24 @@
 #include <stdlib.h>
 #include <string.h>
 
-static const int64_t shapes[][3] = {{2048, 2048, 2048}, {4096, 1024, 1024}, {4096, 4096, 512}};
-#define SHAPES ((int)(sizeof shapes / sizeof shapes[0]))
-#define LARGEST ((int64_t)4096 * 4096)
+#define SHAPES 3
+static const int64_t processor_shapes[SHAPES][3] = {{2048, 2048, 2048}, {4096, 1024, 1024}, {4096, 4096, 512}};
+/* Half a millisecond and more on an H100, so that starting them costs nothing. */
+static const int64_t gpu_shapes[SHAPES][3] = {{8192, 8192, 8192}, {8192, 8192, 4096}, {16384, 4096, 8192}};
 
 struct ls_matmul_probe {
     ls_exec *exec;
     ls_dtype dtype;
-    unsigned char *block; /* a, b, out: LARGEST elements each */
-    size_t piece;         /* bytes of each */
+    const int64_t (*shapes)[3]; /* M, N, K */
+    unsigned char *block;       /* a, b, out, each as large as the largest of them */
+    size_t piece;               /* bytes of each */
     int shape;
     double best;
 };
 
 static double run_shape(ls_matmul_probe *probe, int shape)
 {
-    const int64_t M = shapes[shape][0], N = shapes[shape][1], K = shapes[shape][2];
+    const int64_t M = probe->shapes[shape][0], N = probe->shapes[shape][1], K = probe->shapes[shape][2];
     const double begin = ls_seconds_now();
     probe->exec->ops->matmul(probe->exec, probe->block + 2 * probe->piece, probe->dtype, probe->block,
                              probe->block + probe->piece, probe->dtype, M, N, K, LS_TRANSPOSE_B);
@@ -30,6 +32,17 @@ static double run_shape(ls_matmul_probe *probe, int shape)
     const double speed = 2.0 * (double)M * (double)N * (double)K / (ls_seconds_now() - begin);
     if (speed > probe->best) probe->best = speed;
     return speed;
+}
+
+static int64_t largest_matrix(const int64_t shapes[SHAPES][3])
+{
+    int64_t largest = 0;
+    for (int i = 0; i < SHAPES; i++)
+        for (int k = 0; k < 3; k++) {
+            const int64_t elements = shapes[i][k] * shapes[i][(k + 1) % 3];
+            if (elements > largest) largest = elements;
+        }
+    return largest;
 }
 
 static void choose_shape(ls_matmul_probe *probe)
@@ -68,7 +81,8 @@ ls_status ls_matmul_probe_create(ls_matmul_probe **out, ls_exec *exec, ls_dtype 
     if (probe == NULL) return LS_FAIL(LS_NO_MEMORY, "out of memory");
     probe->exec = exec;
     probe->dtype = dtype;
-    probe->piece = (size_t)LARGEST * ls_dtype_size(dtype);
+    probe->shapes = exec->device == LS_DEVICE_CUDA ? gpu_shapes : processor_shapes;
+    probe->piece = (size_t)largest_matrix(probe->shapes) * ls_dtype_size(dtype);
     void *block = NULL;
     const ls_status status = ls_exec_allocate(exec, &block, 3 * probe->piece, "measuring the best matrix product");
     if (status != LS_OK) {
@@ -126,4 +140,16 @@ double ls_read_bandwidth(const ls_exec *exec, const void *block, size_t bytes)
     keep = total;
     (void)keep;
     return (double)(part * (size_t)threads * sizeof(words)) / seconds;
+}
+
+double ls_copy_bandwidth(ls_exec *exec, void *block, size_t bytes)
+{
+    enum { COPIES = 8 }; /* at a time, so that starting them costs nothing */
+    const size_t half = bytes / 2;
+    unsigned char *first = block;
+    (void)ls_exec_status(exec);
+    const double begin = ls_seconds_now();
+    for (int i = 0; i < COPIES; i++) (void)ls_exec_copy(exec, first + half, first, half);
+    (void)ls_exec_status(exec);
+    return 2.0 * (double)half * COPIES / (ls_seconds_now() - begin);
 }

@@ -17,5 +17,8 @@ double ls_matmul_probe_best(const ls_matmul_probe *probe);
 
 /* Reads a block once with all threads; returns bytes per second. Large against the caches, or it measures those. */
 double ls_read_bandwidth(const ls_exec *exec, const void *block, size_t bytes);
+/* Bytes per second, read and written, of copies within the device: what takes the read bandwidth's place on GPUs. The
+ * contents of the block, from ls_exec_allocate, are lost. */
+double ls_copy_bandwidth(ls_exec *exec, void *block, size_t bytes);
 
 #endif

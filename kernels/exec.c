@@ -10,6 +10,7 @@
 
 #include "core/memory.h"
 #include "kernels/cpu/cpu.h"
+#include "kernels/cuda/open.h"
 
 #include <omp.h>
 #include <sched.h>
@@ -20,7 +21,9 @@
 
 enum { MAX_THREADS = 1024 };
 
-const char *const ls_device_names[] = {"reference", "cpu", NULL};
+const char *const ls_device_names[] = {"reference", "cpu", "cuda", NULL};
+
+const char *const ls_attention_names[] = {"auto", "cudnn", "builtin", NULL};
 
 /* Processors that the scheduler lets this process use: fewer than the machine has under taskset, Slurm or a cpuset. */
 static int offered_processors(void)
@@ -72,16 +75,90 @@ static ls_status host_download(ls_exec *exec, void *host, const void *device, si
 
 static ls_status host_wait(ls_exec *exec) { return exec->status; }
 
+static ls_status host_copy_within(ls_exec *exec, void *out, const void *in, size_t bytes)
+{
+    (void)exec;
+    return host_copy(out, in, bytes);
+}
+
 static const ls_exec_memory host_memory = {.host = true,
                                            .allocate = host_allocate,
                                            .release = host_release,
                                            .upload = host_upload,
                                            .download = host_download,
-                                           .wait = host_wait};
+                                           .wait = host_wait,
+                                           .copy = host_copy_within};
+
+/* ---- counting only ----------------------------------------------------------------------------------------------- */
+
+/* Addresses that nobody follows, but that differ. */
+static ls_status plan_allocate(ls_exec *exec, void **out, size_t bytes, const char *what)
+{
+    (void)bytes;
+    (void)what;
+    *out = (void *)(((uintptr_t)1 << 46) + exec->bytes + 4096);
+    return LS_OK;
+}
+
+static void plan_release(ls_exec *exec, void *block, size_t bytes)
+{
+    (void)exec;
+    (void)block;
+    (void)bytes;
+}
+
+static ls_status plan_upload(ls_exec *exec, void *device, const void *host, size_t bytes)
+{
+    (void)exec;
+    (void)device;
+    (void)host;
+    (void)bytes;
+    return LS_OK;
+}
+
+static ls_status plan_download(ls_exec *exec, void *host, const void *device, size_t bytes)
+{
+    (void)exec;
+    (void)device;
+    if (bytes > 0) memset(host, 0, bytes);
+    return LS_OK;
+}
+
+const ls_exec_memory ls_exec_plan_memory = {.allocate = plan_allocate,
+                                            .release = plan_release,
+                                            .upload = plan_upload,
+                                            .download = plan_download,
+                                            .wait = host_wait,
+                                            .copy = plan_upload};
 
 /* ---- the exec ---------------------------------------------------------------------------------------------------- */
 
+static ls_status open_cuda(ls_exec *exec, int index, bool plan)
+{
+#ifdef LS_CUDA
+    return plan ? ls_cuda_plan(exec) : ls_cuda_open(exec, index);
+#else
+    (void)exec;
+    (void)index;
+    (void)plan;
+    return LS_FAIL(LS_UNSUPPORTED, "this program was built without CUDA; use device=cpu, or build it where nvcc is");
+#endif
+}
+
 ls_status ls_exec_create(ls_exec *out, ls_device device, int threads)
+{
+    return ls_exec_create_on(out, device, 0, threads);
+}
+
+ls_status ls_exec_create_plan(ls_exec *out, ls_device device)
+{
+    *out = (ls_exec){.device = device, .memory = &ls_exec_plan_memory, .threads = 1};
+    if (device == LS_DEVICE_CUDA) return open_cuda(out, 0, true);
+    out->ops = device == LS_DEVICE_CPU ? ls_backend_cpu() : ls_backend_ref();
+    return LS_OK;
+}
+
+ls_status ls_exec_create_on(ls_exec *out, ls_device device, int index, int threads)
 {
     *out = (ls_exec){.device = device, .memory = &host_memory};
     if (threads < 0 || threads > MAX_THREADS)
@@ -96,6 +173,9 @@ ls_status ls_exec_create(ls_exec *out, ls_device device, int threads)
     case LS_DEVICE_CPU:
         out->ops = ls_backend_cpu();
         break;
+    case LS_DEVICE_CUDA:
+        LS_TRY(open_cuda(out, index, false));
+        break;
     }
     if (out->ops == NULL) return LS_FAIL(LS_UNSUPPORTED, "no kernels for device number %d here", (int)device);
     out->threads = threads > 0 ? threads : offered_processors();
@@ -107,17 +187,44 @@ ls_status ls_exec_create(ls_exec *out, ls_device device, int threads)
 void ls_exec_destroy(ls_exec *exec)
 {
     if (exec->device == LS_DEVICE_CPU) ls_cpu_state_destroy(exec);
+#ifdef LS_CUDA
+    if (exec->device == LS_DEVICE_CUDA) ls_cuda_close(exec);
+#endif
     *exec = (ls_exec){0};
 }
 
 ls_status ls_exec_allocate(ls_exec *exec, void **out, size_t bytes, const char *what)
 {
-    return exec->memory->allocate(exec, out, bytes, what);
+    LS_TRY(exec->memory->allocate(exec, out, bytes, what));
+    exec->bytes += bytes;
+    if (exec->bytes > exec->peak_bytes) exec->peak_bytes = exec->bytes;
+    if (exec->block_count < LS_EXEC_BLOCKS)
+        exec->blocks[exec->block_count++] = (ls_exec_block){what, bytes};
+    else
+        exec->blocks[LS_EXEC_BLOCKS - 1] =
+            (ls_exec_block){"other blocks", exec->blocks[LS_EXEC_BLOCKS - 1].bytes + bytes};
+    return LS_OK;
+}
+
+/* Forgets a block of that size, the newest first; one that shares the last line only makes that smaller. */
+static void forget_block(ls_exec *exec, size_t bytes)
+{
+    int i = exec->block_count - 1;
+    while (i >= 0 && exec->blocks[i].bytes != bytes) i--;
+    if (i < 0) {
+        if (exec->block_count > 0) exec->blocks[exec->block_count - 1].bytes -= bytes;
+        return;
+    }
+    exec->block_count--;
+    memmove(&exec->blocks[i], &exec->blocks[i + 1], sizeof exec->blocks[0] * (size_t)(exec->block_count - i));
 }
 
 void ls_exec_free(ls_exec *exec, void *block, size_t bytes)
 {
-    if (block != NULL) exec->memory->release(exec, block, bytes);
+    if (block == NULL) return;
+    exec->memory->release(exec, block, bytes);
+    exec->bytes -= bytes;
+    forget_block(exec, bytes);
 }
 
 ls_status ls_exec_upload(ls_exec *exec, void *device, const void *host, size_t bytes)
@@ -130,13 +237,41 @@ ls_status ls_exec_download(ls_exec *exec, void *host, const void *device, size_t
     return exec->memory->download(exec, host, device, bytes);
 }
 
+ls_status ls_exec_copy(ls_exec *exec, void *out, const void *in, size_t bytes)
+{
+    return exec->memory->copy(exec, out, in, bytes);
+}
+
+bool ls_exec_rehearse_begin(ls_exec *exec)
+{
+    if (exec->memory->rehearse == NULL) return false;
+    exec->memory->rehearse(exec, true);
+    return true;
+}
+
+ls_status ls_exec_rehearse_end(ls_exec *exec)
+{
+    exec->memory->rehearse(exec, false);
+    return exec->status;
+}
+
 ls_status ls_exec_status(ls_exec *exec) { return exec->memory->wait(exec); }
 
 ls_status ls_exec_failed(const ls_exec *exec) { return exec->status; }
 
+bool ls_exec_has_cuda(void)
+{
+#ifdef LS_CUDA
+    return true;
+#else
+    return false;
+#endif
+}
+
 bool ls_exec_has_fast_bf16(const ls_exec *exec)
 {
     if (exec->device == LS_DEVICE_REFERENCE) return false;
+    if (exec->device == LS_DEVICE_CUDA) return true;
 #if defined(__x86_64__)
     /* Every processor with AMX has AVX512_BF16 too; the builtin also asks whether the system saves the registers. */
     return __builtin_cpu_supports("avx512bf16") != 0;
@@ -164,7 +299,13 @@ static void processor_name(char *name, size_t size)
 
 const char *ls_exec_describe(const ls_exec *exec)
 {
-    static _Thread_local char text[256];
+    static _Thread_local char text[448];
+#ifdef LS_CUDA
+    if (exec->device == LS_DEVICE_CUDA) {
+        ls_cuda_describe(exec, text, sizeof text);
+        return text;
+    }
+#endif
     char name[128];
     processor_name(name, sizeof name);
     (void)snprintf(text, sizeof text, "%s, %s kernels, %d thread%s", name, exec->ops->name, exec->threads,

@@ -12,10 +12,21 @@
 typedef enum ls_device {
     LS_DEVICE_REFERENCE = 0, /* plain C, double accumulation: slow, the definition */
     LS_DEVICE_CPU = 1,       /* oneDNN and hand-vectorised kernels */
+    LS_DEVICE_CUDA = 2,      /* NVIDIA GPUs, where the program is built with CUDA */
 } ls_device;
 
-/* "reference", "cpu"; NULL-terminated, in enum order (a config choice list). */
+/* "reference", "cpu", "cuda"; NULL-terminated, in enum order (a config choice list). */
 extern const char *const ls_device_names[];
+
+/* Who computes attention over whole sequences on a GPU. */
+typedef enum ls_attention_choice {
+    LS_ATTENTION_AUTO = 0,    /* cuDNN where it is there and takes the case, else the built-in kernels */
+    LS_ATTENTION_CUDNN = 1,   /* the same, and a warning where cuDNN is not there */
+    LS_ATTENTION_BUILTIN = 2, /* the built-in kernels */
+} ls_attention_choice;
+
+/* "auto", "cudnn", "builtin"; NULL-terminated. */
+extern const char *const ls_attention_names[];
 
 typedef struct ls_backend {
     const char *name;
@@ -32,20 +43,41 @@ typedef struct ls_exec_memory {
     ls_status (*upload)(ls_exec *exec, void *device, const void *host, size_t bytes);
     ls_status (*download)(ls_exec *exec, void *host, const void *device, size_t bytes);
     ls_status (*wait)(ls_exec *exec);
+    ls_status (*copy)(ls_exec *exec, void *out, const void *in, size_t bytes); /* within the device */
+    void (*rehearse)(ls_exec *exec, bool begin);                               /* may be NULL */
 } ls_exec_memory;
+
+/* One block that is allocated, for who asks what memory is for. */
+typedef struct ls_exec_block {
+    const char *what;
+    size_t bytes;
+} ls_exec_block;
+
+enum { LS_EXEC_BLOCKS = 32 };
 
 struct ls_exec {
     const ls_backend *ops;
     const ls_exec_memory *memory;
     ls_device device;
     int threads;
+    bool tf32; /* GPUs may multiply fp32 in TF32, which keeps ten bits; false unless asked for */
+    ls_attention_choice attention;
     void *state;      /* the backend's own: plans, scratch */
     ls_status status; /* first failure of an op, sticky */
+
+    size_t bytes, peak_bytes; /* allocated now, and at most so far */
+    ls_exec_block blocks[LS_EXEC_BLOCKS];
+    int block_count; /* the last one stands for all that found no room */
 };
 
 /* threads 0: as many as the machine offers this process. `threads` of them are used by every op. Ops of one exec are
  * called from one host thread at a time. */
 ls_status ls_exec_create(ls_exec *out, ls_device device, int threads);
+/* The same on GPU number `index` of those that are visible; ls_exec_create takes the first. */
+ls_status ls_exec_create_on(ls_exec *out, ls_device device, int index, int threads);
+/* An exec that allocates nothing and counts what would be: models, optimizers, training and decoding can be made on it,
+ * not run. */
+ls_status ls_exec_create_plan(ls_exec *out, ls_device device);
 void ls_exec_destroy(ls_exec *exec);
 
 /* Zeroed memory that the ops of this exec can use. The host reaches it by the two copies below alone. */
@@ -55,13 +87,22 @@ void ls_exec_free(ls_exec *exec, void *block, size_t bytes);
  * may still be on its way then, a download has arrived. */
 ls_status ls_exec_upload(ls_exec *exec, void *device, const void *host, size_t bytes);
 ls_status ls_exec_download(ls_exec *exec, void *host, const void *device, size_t bytes);
+/* Within the device, ordered as the ops are. */
+ls_status ls_exec_copy(ls_exec *exec, void *out, const void *in, size_t bytes);
+/* Between begin and end ops do nothing but tell the device what scratch they need, which it then sets aside; copies do
+ * nothing. False where the device has no use for it: ops would run as ever, so leave the rehearsal out. */
+bool ls_exec_rehearse_begin(ls_exec *exec);
+ls_status ls_exec_rehearse_end(ls_exec *exec);
 ls_status ls_exec_status(ls_exec *exec);       /* waits for the ops issued so far; the sticky failure, if any */
 ls_status ls_exec_failed(const ls_exec *exec); /* the sticky failure known so far, without waiting */
 
+bool ls_exec_has_cuda(void); /* whether this program was built with the CUDA backend */
 /* True where the processor multiplies bf16 natively, so that precision auto means bf16. */
 bool ls_exec_has_fast_bf16(const ls_exec *exec);
 /* One line on the processor and the instruction set in use, for logs and reports. */
 const char *ls_exec_describe(const ls_exec *exec);
+
+extern const ls_exec_memory ls_exec_plan_memory; /* what ls_exec_create_plan gives an exec */
 
 const ls_backend *ls_backend_ref(void);
 const ls_backend *ls_backend_cpu(void); /* the best variant for the running processor */

@@ -65,6 +65,9 @@ static ls_status allocate(ls_decode *d)
     return LS_OK;
 }
 
+/* Lets the device set aside what the last positions want, for a few rows and for many. */
+static ls_status rehearse(ls_decode *decode);
+
 ls_status ls_decode_create(ls_decode **out, const ls_model *model, int64_t capacity, int64_t max_rows)
 {
     *out = NULL;
@@ -79,7 +82,12 @@ ls_status ls_decode_create(ls_decode **out, const ls_model *model, int64_t capac
     decode->capacity = capacity;
     /* The logits' groups use the same buffers, so at least as many rows as a group has. */
     decode->max_rows = max_rows < LS_DECODE_ROWS ? LS_DECODE_ROWS : max_rows;
-    const ls_status status = allocate(decode);
+    ls_status status = allocate(decode);
+    if (status == LS_OK && ls_exec_rehearse_begin(model->exec)) {
+        status = rehearse(decode);
+        const ls_status ended = ls_exec_rehearse_end(model->exec);
+        if (status == LS_OK) status = ended;
+    }
     if (status != LS_OK) {
         ls_decode_destroy(decode);
         return status;
@@ -206,4 +214,16 @@ ls_status ls_decode_logits(ls_decode *decode, float *logits, const float *hidden
                                       V, C);
     }
     return ls_exec_failed(model->exec);
+}
+
+static ls_status rehearse(ls_decode *decode)
+{
+    float *const nobody = decode->normed; /* nothing is written */
+    const int64_t rows[] = {LS_DECODE_ROWS, decode->max_rows};
+    for (int i = 0; i < 2; i++) {
+        const int64_t R = rows[i] < decode->capacity ? rows[i] : decode->capacity;
+        LS_TRY(ls_decode_layers(decode, nobody, 0, 1, decode->capacity - R, R));
+        LS_TRY(ls_decode_logits(decode, nobody, nobody, R));
+    }
+    return LS_OK;
 }

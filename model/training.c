@@ -14,16 +14,28 @@ struct ls_training {
     ls_backward_watch watch;
 };
 
+/* Lets the device set aside what the largest pass wants: everybody survives, every exit is on. */
+static ls_status rehearse(ls_training *training, int64_t B, int64_t T);
+
 ls_status ls_training_create(ls_training **out, const ls_model *model, int64_t B, int64_t T, bool recompute)
 {
     *out = NULL;
     ls_training *training = calloc(1, sizeof *training);
     if (training == NULL) return LS_FAIL(LS_NO_MEMORY, "cannot get memory for training");
     training->model = model;
-    const ls_status status = ls_activations_create(&training->activations, model, B, T, recompute);
+    ls_status status = ls_activations_create(&training->activations, model, B, T, recompute);
     if (status != LS_OK) {
         free(training);
         return status;
+    }
+    if (ls_exec_rehearse_begin(model->exec)) {
+        status = rehearse(training, B, T);
+        const ls_status ended = ls_exec_rehearse_end(model->exec);
+        if (status == LS_OK) status = ended;
+        if (status != LS_OK) {
+            ls_training_destroy(training);
+            return status;
+        }
     }
     *out = training;
     return LS_OK;
@@ -148,4 +160,25 @@ ls_status ls_training_run(ls_training *training, double *exit_loss, float *gradi
             if (plan->exit_weight[l] > 0.0f) ls_exit_head_run(model, &training->activations, NULL, l, 0.0f);
     LS_TRY(ls_activations_collect(&training->activations, model->exec));
     return collect_losses(training, exit_loss, plan);
+}
+
+static ls_status rehearse(ls_training *training, int64_t B, int64_t T)
+{
+    const ls_model *model = training->model;
+    ls_step_plan plan;
+    LS_TRY(ls_step_plan_create(&plan, (int)model->config.num_hidden_layers, (int)B));
+    ls_step_plan_set_plain(&plan);
+    for (int l = 0; l < plan.layers; l++) plan.exit_weight[l] = 1.0f;
+    int32_t *tokens = calloc((size_t)(B * T), sizeof *tokens);
+    ls_status status = tokens == NULL ? LS_FAIL(LS_NO_MEMORY, "cannot get memory for a rehearsal") : LS_OK;
+    const ls_batch batch = {.B = B, .T = T, .tokens = tokens, .targets = tokens};
+    if (status == LS_OK) status = ls_activations_prepare(&training->activations, model, &batch, &plan);
+    if (status == LS_OK) {
+        forward(training, &batch, &plan);
+        backward(training, training->activations.dresidual, &batch, &plan, 1.0); /* no gradient is written */
+        status = ls_exec_failed(model->exec);
+    }
+    free(tokens);
+    ls_step_plan_destroy(&plan);
+    return status;
 }

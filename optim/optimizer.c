@@ -56,6 +56,10 @@ ls_status ls_optimizer_create_shared(ls_optimizer *out, ls_model *model, const l
     out->model = model;
     ls_status status = ls_shards_create(&out->shards, &model->table, comm, sharding, bucket_elements);
     if (status == LS_OK) status = allocate(out);
+    if (status == LS_OK && ls_exec_rehearse_begin(model->exec)) {
+        model->exec->ops->sum_of_squares(model->exec, out->squares, out->gradients, model->table.elements);
+        status = ls_exec_rehearse_end(model->exec);
+    }
     if (status != LS_OK) ls_optimizer_destroy(out);
     return status;
 }

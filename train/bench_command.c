@@ -120,15 +120,29 @@ typedef struct bench_options {
     const char *what;
     bool json;
     int64_t threads;
+    int64_t device_index;
+    int device;
+    int attention;
     int precision; /* 0 auto, 1 bf16, 2 fp32 */
 } bench_options;
 
 static const struct argp_option option_list[] = {
     {"json", 'j', NULL, 0, "one JSON document on standard output", 0},
+    {"device", 'd', "cpu|cuda|reference", 0, "where to run (default cpu)", 0},
+    {"device-index", 'i', "I", 0, "which of the visible GPUs, from 0 (default 0)", 0},
+    {"attention", 'a', "auto|cudnn|builtin", 0, "whose attention a GPU runs over whole sequences", 0},
     {"threads", 't', "N", 0, "threads to use (default: all that this process may use)", 0},
     {"precision", 'p', "TYPE", 0, "compute type: auto, bf16 or fp32 (default auto)", 0},
     {0},
 };
+
+static error_t choose(int *out, const char *name, const char *argument, const char *const *names)
+{
+    for (int i = 0; names[i] != NULL; i++)
+        if (strcmp(argument, names[i]) == 0) return *out = i, 0;
+    (void)LS_FAIL(LS_BAD_INPUT, "%s does not know '%s'; see layerskip bench --help", name, argument);
+    return EINVAL;
+}
 
 static error_t parse_option(int key, char *argument, struct argp_state *state)
 {
@@ -138,6 +152,12 @@ static error_t parse_option(int key, char *argument, struct argp_state *state)
     case 'j':
         options->json = true;
         return 0;
+    case 'd':
+        return choose(&options->device, "--device", argument, ls_device_names);
+    case 'i':
+        return ls_command_int(&options->device_index, "--device-index", argument, 0, 1023) == LS_OK ? 0 : EINVAL;
+    case 'a':
+        return choose(&options->attention, "--attention", argument, ls_attention_names);
     case 't':
         return ls_command_int(&options->threads, "--threads", argument, 1, 4096) == LS_OK ? 0 : EINVAL;
     case 'p':
@@ -165,14 +185,17 @@ static ls_status measure_ceilings(ls_bench *bench)
     const size_t bytes = (size_t)256 << 20;
     void *block = NULL;
     LS_TRY(ls_exec_allocate(bench->exec, &block, bytes, "measuring the read bandwidth"));
-    memset(block, 1, bytes);
+    const bool host = bench->exec->memory->host;
+    if (host) memset(block, 1, bytes);
     for (int i = 0; i < 12; i++) {
-        const double speed = ls_read_bandwidth(bench->exec, block, bytes);
+        const double speed =
+            host ? ls_read_bandwidth(bench->exec, block, bytes) : ls_copy_bandwidth(bench->exec, block, bytes);
         if (speed > bench->read_best) bench->read_best = speed;
     }
     ls_exec_free(bench->exec, block, bytes);
-    ls_log_info("%s: %.0f GFLOP/s bf16, %.0f GFLOP/s fp32, reads %.1f GB/s", ls_exec_describe(bench->exec),
-                bench->matmul_best[LS_BF16] * 1e-9, bench->matmul_best[LS_F32] * 1e-9, bench->read_best * 1e-9);
+    ls_log_info("%s: %.0f GFLOP/s bf16, %.0f GFLOP/s fp32, %s %.1f GB/s", ls_exec_describe(bench->exec),
+                bench->matmul_best[LS_BF16] * 1e-9, bench->matmul_best[LS_F32] * 1e-9, host ? "reads" : "copies",
+                bench->read_best * 1e-9);
     return LS_OK;
 }
 
@@ -216,18 +239,20 @@ ls_status ls_bench_command(int argc, char **argv)
         .parser = parse_option,
         .args_doc = "kernels|train|decode",
         .doc =
-            "Measures this machine's ceilings (best matrix product of each type, memory read bandwidth), then the "
+            "Measures this machine's ceilings (best matrix product of each type, memory's read bandwidth, on a GPU "
+            "that of copies), then the "
             "named benchmark as shares of them, alternately in one run.\v"
             "kernels: every op at the sizes of a 135M and a small model. train: whole steps, what dropout saves, what "
             "exits cost in memory. decode: prefill, one row, verification.\n\n"
             "JSON: {ceilings: {matmul_bf16_gflops, matmul_fp32_gflops, read_gbps}, machine, threads, cases: [{name, "
             "share_of_ceiling or ratio, target, tokens_per_second, gflops, gbps, milliseconds}]}; keys that do not "
             "apply to a case are absent. A share is good from its target up, a ratio up to its target."};
-    bench_options options = {0};
+    bench_options options = {.device = LS_DEVICE_CPU};
     LS_TRY(ls_command_parse(&argp, argc, argv, &options));
     if (options.what == NULL) return LS_FAIL(LS_BAD_INPUT, "name a benchmark: kernels, train or decode");
     ls_exec exec;
-    LS_TRY(ls_exec_create(&exec, LS_DEVICE_CPU, (int)options.threads));
+    LS_TRY(ls_exec_create_on(&exec, (ls_device)options.device, (int)options.device_index, (int)options.threads));
+    exec.attention = (ls_attention_choice)options.attention;
     ls_bench bench = {.exec = &exec, .cases = cJSON_CreateArray()};
     const bool bf16 = options.precision == 1 || (options.precision == 0 && ls_exec_has_fast_bf16(&exec));
     bench.dtype = bf16 ? LS_BF16 : LS_F32;

@@ -72,9 +72,13 @@ typedef struct ls_train_config {
     char *run_dir;
     int64_t seed;
     int device; /* ls_device */
+    int64_t device_index;
+    int attention; /* ls_attention_choice */
+    bool tf32;
     int64_t threads;
     int precision; /* ls_precision */
     int64_t log_every;
+    bool measure_peak;
 } ls_train_config;
 
 extern const ls_field ls_train_fields[];

@@ -148,11 +148,16 @@ const ls_field ls_train_fields[] = {
 
     STRING("run_dir", run_dir, "", "folder of the run: config.yaml, metrics.jsonl, TensorBoard events, checkpoints"),
     INT("seed", seed, 0, 9007199254740991.0, "1", "of weights, data order and dropout"),
-    CHOICE("device", device, ls_device_names, "cpu", "reference is slow and exact, for tests"),
+    CHOICE("device", device, ls_device_names, "cpu", "reference is slow and exact, for tests; cuda: an NVIDIA GPU"),
+    INT("device_index", device_index, 0, 1023, "0", "which of the GPUs that CUDA_VISIBLE_DEVICES leaves, from 0"),
+    CHOICE("attention", attention, ls_attention_names, "auto",
+           "on a GPU: cuDNN, the built-in kernels, or whichever takes the case"),
+    BOOL("tf32", tf32, "false", "a GPU may multiply fp32 in TF32, faster and with ten bits of mantissa"),
     INT("threads", threads, 0, 4096, "0", "0: as many as the machine offers; the result does not depend on it"),
     CHOICE("precision", precision, ls_precision_names, "auto",
            "of computing; auto: bf16 where the processor has it; master weights and sums are fp32 always"),
     INT("log_every", log_every, 1, STEPS_MAX, "1", "steps between lines of metrics.jsonl and TensorBoard points"),
+    BOOL("measure_peak", measure_peak, "true", "time the best matrix product first: the progress line's yardstick"),
 };
 
 const int ls_train_field_count = (int)(sizeof ls_train_fields / sizeof ls_train_fields[0]);

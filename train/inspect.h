@@ -16,6 +16,9 @@ typedef struct ls_inspect_steps {
  * "tokens_per_step", "schedule": [{"step", "learning_rate", "dropout_rate": [L], "exit_weight": [L]}]} */
 ls_status ls_inspect_config(cJSON **out, const char *path, const char *const *overrides, int override_count,
                             const ls_inspect_steps *steps);
+/* {"kind": "memory", "device", "precision", "memory": {WHAT: bytes, ..., "total": bytes}}: what training with this
+ * config allocates on its device, which need not be there. */
+ls_status ls_inspect_memory(cJSON **out, const char *path, const char *const *overrides, int override_count);
 /* {"kind": "checkpoint", "model", "parameters"} and, of a training run, {"step", "samples", "seed", "layers", "steps",
  * "tokens_per_step", "schedule"}. `path` may be a run folder. */
 ls_status ls_inspect_checkpoint(cJSON **out, const char *path, const ls_inspect_steps *steps);
@@ -25,6 +28,8 @@ ls_status ls_inspect_tokens(cJSON **out, const char *path);
 /* {"kind": "build", "version", ...}: what the program was built with and what it finds here. */
 ls_status ls_inspect_build(cJSON **out);
 
+/* Takes the vocabulary from the config's token file, where there is one. */
+ls_status ls_inspect_ask_token_file(ls_train_config *config);
 /* Adds "layers", "steps", "tokens_per_step" and "schedule" of a config. */
 ls_status ls_inspect_add_schedule(cJSON *document, const ls_train_config *config, const ls_inspect_steps *steps);
 /* Adds "model" and "parameters"; a vocabulary of 0 is unknown. */

@@ -15,12 +15,13 @@ typedef struct arguments {
     const char **overrides; /* [count], room for argc */
     int count;
     ls_inspect_steps steps;
-    bool json, build;
+    bool json, build, memory;
 } arguments;
 
 static const struct argp_option options[] = {
     {"json", 'j', NULL, 0, "One JSON document", 0},
     {"steps", 's', "T,T,...", 0, "Steps of the schedule, from 0 (default: the start, the quarters, the end)", 0},
+    {"memory", 'm', NULL, 0, "Tell what training with CONFIG.yaml allocates on its device, in bytes", 0},
     {"build", 'b', NULL, 0, "Tell what this program was built with, and this machine's processor", 0},
     {NULL, 0, NULL, 0, NULL, 0},
 };
@@ -51,6 +52,9 @@ static error_t parse(int key, char *argument, struct argp_state *state)
         return 0;
     case 's':
         return parse_steps(&self->steps, argument) == LS_OK ? 0 : EINVAL;
+    case 'm':
+        self->memory = true;
+        return 0;
     case 'b':
         self->build = true;
         return 0;
@@ -110,7 +114,9 @@ static ls_status inspect(cJSON **out, const arguments *self)
     if (self->build) return ls_inspect_build(out);
     const bool folder = ls_file_is_folder(self->path);
     if (!folder && !ends_with(self->path, ".h5") && !begins_like_hdf5(self->path))
-        return ls_inspect_config(out, self->path, self->overrides, self->count, &self->steps);
+        return self->memory ? ls_inspect_memory(out, self->path, self->overrides, self->count)
+                            : ls_inspect_config(out, self->path, self->overrides, self->count, &self->steps);
+    if (self->memory) return LS_FAIL(LS_BAD_INPUT, "--memory is for a config; %s is none", self->path);
     if (self->count > 0)
         return LS_FAIL(LS_BAD_INPUT, "'%s' overrides a key, but %s is no config", self->overrides[0], self->path);
     if (!folder && is_token_file(self->path)) return ls_inspect_tokens(out, self->path);

@@ -3,6 +3,7 @@
 
 #include "core/file.h"
 #include "core/text.h"
+#include "train/trainer.h"
 
 #include <stdlib.h>
 
@@ -89,7 +90,7 @@ ls_status ls_inspect_add_schedule(cJSON *document, const ls_train_config *config
 }
 
 /* The vocabulary of a token file that is there; without one it stays as the config says. */
-static ls_status ask_token_file(ls_train_config *config)
+ls_status ls_inspect_ask_token_file(ls_train_config *config)
 {
     if (config->data.tokens == NULL || !ls_file_exists(config->data.tokens)) return LS_OK;
     ls_token_file tokens;
@@ -101,7 +102,7 @@ static ls_status ask_token_file(ls_train_config *config)
 
 static ls_status describe(cJSON *document, ls_train_config *config, const ls_inspect_steps *steps)
 {
-    LS_TRY(ask_token_file(config));
+    LS_TRY(ls_inspect_ask_token_file(config));
     (void)cJSON_AddStringToObject(document, "kind", "config");
     LS_TRY(ls_inspect_add_model(document, &config->model));
     return ls_inspect_add_schedule(document, config, steps);
@@ -114,6 +115,41 @@ ls_status ls_inspect_config(cJSON **out, const char *path, const char *const *ov
     LS_TRY(ls_train_config_read(&config, path, overrides, override_count));
     *out = cJSON_CreateObject();
     const ls_status status = describe(*out, &config, steps);
+    ls_train_config_free(&config);
+    return status;
+}
+
+static ls_status describe_memory(cJSON *document, ls_train_config *config)
+{
+    ls_exec counted;
+    LS_TRY(ls_inspect_ask_token_file(config));
+    if (config->model.vocab_size == 0)
+        return LS_FAIL(LS_BAD_INPUT, "the vocabulary is not known: set model.vocab_size, or data.tokens to a file that "
+                                     "is there");
+    LS_TRY(ls_model_config_check(&config->model));
+    LS_TRY(ls_trainer_plan(&counted, config));
+    (void)cJSON_AddStringToObject(document, "kind", "memory");
+    (void)cJSON_AddStringToObject(document, "device", ls_device_names[config->device]);
+    (void)cJSON_AddStringToObject(document, "precision", ls_precision_names[config->precision]);
+    cJSON *memory = cJSON_AddObjectToObject(document, "memory");
+    for (int i = 0; i < counted.block_count; i++) {
+        cJSON *known = cJSON_GetObjectItemCaseSensitive(memory, counted.blocks[i].what);
+        const double bytes = (double)counted.blocks[i].bytes;
+        if (known != NULL)
+            cJSON_SetNumberValue(known, known->valuedouble + bytes);
+        else
+            (void)cJSON_AddNumberToObject(memory, counted.blocks[i].what, bytes);
+    }
+    (void)cJSON_AddNumberToObject(memory, "total", (double)counted.bytes);
+    return LS_OK;
+}
+
+ls_status ls_inspect_memory(cJSON **out, const char *path, const char *const *overrides, int override_count)
+{
+    ls_train_config config;
+    LS_TRY(ls_train_config_read(&config, path, overrides, override_count));
+    *out = cJSON_CreateObject();
+    const ls_status status = describe_memory(*out, &config);
     ls_train_config_free(&config);
     return status;
 }

@@ -241,7 +241,8 @@ static ls_status loop(run *self)
     while (status == LS_OK && trainer->step < trainer->schedule.steps && signal_number == 0)
         status = agree(self, take_step(self), &signal_number);
     ls_log_progress_end();
-    if (status == LS_NOT_FINITE) return self->leads ? explain_stop(self, status) : status;
+    if (status == LS_NOT_FINITE || trainer->exec.status != LS_OK)
+        return self->leads ? explain_stop(self, status) : status;
     LS_TRY(status);
     if (trainer->step < trainer->schedule.steps) return stop_for_signal(self, signal_number);
     char took[32];
@@ -300,11 +301,12 @@ static void announce(const run *self)
         ls_log_info("%d processes, %d buckets of gradients, optimizer %s", ls_comm_size(self->comm),
                     trainer->optimizer.shards.count,
                     trainer->optimizer.shards.sharding == LS_SHARDING_NONE ? "on each" : "shared out (ZeRO-1)");
-    ls_log_info("%.2f M parameters, %lld layers; %lld steps of %lld tokens; activations %.0f MiB",
-                (double)trainer->model.table.parameters * 1e-6, (long long)config->model.num_hidden_layers,
-                (long long)config->training.steps,
-                (long long)(config->training.global_batch_size * config->data.sequence_length),
-                (double)ls_training_bytes(trainer->training) / 1048576.0);
+    ls_log_info(
+        "%.2f M parameters, %lld layers; %lld steps of %lld tokens; memory %.1f MiB, activations %.1f MiB of it",
+        (double)trainer->model.table.parameters * 1e-6, (long long)config->model.num_hidden_layers,
+        (long long)config->training.steps,
+        (long long)(config->training.global_batch_size * config->data.sequence_length),
+        (double)trainer->exec.bytes / 1048576.0, (double)ls_training_bytes(trainer->training) / 1048576.0);
     if (trainer->step > 0) ls_log_info("continuing after step %lld", (long long)trainer->step);
 }
 
@@ -312,8 +314,13 @@ static void announce(const run *self)
 static ls_status measure_peak(run *self)
 {
     ls_matmul_probe *probe = NULL;
-    if (self->trainer.exec.device == LS_DEVICE_REFERENCE) return LS_OK;
-    LS_TRY(ls_matmul_probe_create(&probe, &self->trainer.exec, self->trainer.model.dtype));
+    if (self->trainer.exec.device == LS_DEVICE_REFERENCE || !self->trainer.config->measure_peak) return LS_OK;
+    const ls_status status = ls_matmul_probe_create(&probe, &self->trainer.exec, self->trainer.model.dtype);
+    if (status == LS_NO_MEMORY && self->trainer.exec.status == LS_OK) { /* the run itself fits */
+        ls_error_clear();
+        return LS_OK;
+    }
+    LS_TRY(status);
     self->peak = ls_matmul_probe_best(probe);
     ls_matmul_probe_destroy(probe);
     return LS_OK;

@@ -54,6 +54,9 @@ ls_status ls_trainer_create(ls_trainer *out, ls_train_config *config);
 /* The same as one of the processes of `comm`. From here on every rank makes the same calls. */
 ls_status ls_trainer_create_shared(ls_trainer *out, ls_train_config *config, ls_comm *comm);
 void ls_trainer_destroy(ls_trainer *trainer);
+/* What ls_trainer_create would allocate on the device, without a device: bytes and blocks of `counted`, which is no
+ * exec otherwise. The vocabulary must be known. */
+ls_status ls_trainer_plan(ls_exec *counted, ls_train_config *config);
 /* Weights for step 0: random from the seed, or those of init_from. */
 ls_status ls_trainer_initialize(ls_trainer *trainer);
 /* Continues a checkpoint; refuses one made with another config, shape or token file. */

@@ -13,15 +13,13 @@ static ls_dtype compute_type(ls_train_config *config, const ls_exec *exec)
     return config->precision == LS_PRECISION_BF16 ? LS_BF16 : LS_F32;
 }
 
+/* All of the exec's memory that a run takes. */
 static ls_status create_model(ls_trainer *trainer)
 {
     ls_train_config *config = trainer->config;
     const ls_optimizer_options options = ls_train_config_optimizer(config);
-    const int threads = config->threads > 0 ? (int)config->threads : ls_comm_threads(trainer->comm);
-    LS_TRY(ls_exec_create(&trainer->exec, (ls_device)config->device, threads));
-    if (!trainer->exec.memory->host && ls_comm_size(trainer->comm) > 1)
-        return LS_FAIL(LS_UNSUPPORTED, "several processes train on device: cpu only, not on %s",
-                       ls_device_names[trainer->exec.device]);
+    trainer->exec.attention = (ls_attention_choice)config->attention;
+    trainer->exec.tf32 = config->tf32;
     const ls_dtype dtype = compute_type(config, &trainer->exec);
     LS_TRY(ls_model_create(&trainer->model, &trainer->exec, &config->model, dtype));
     LS_TRY(ls_optimizer_create_shared(&trainer->optimizer, &trainer->model, &options, trainer->comm,
@@ -118,11 +116,29 @@ static ls_status create(ls_trainer *trainer)
     trainer->recipe = ls_train_config_recipe(config);
     trainer->schedule = ls_train_config_schedule(config);
     LS_TRY(create_loaders(trainer));
+    const int threads = config->threads > 0 ? (int)config->threads : ls_comm_threads(trainer->comm);
+    LS_TRY(ls_exec_create_on(&trainer->exec, (ls_device)config->device, (int)config->device_index, threads));
+    if (!trainer->exec.memory->host && ls_comm_size(trainer->comm) > 1)
+        return LS_FAIL(LS_UNSUPPORTED, "several processes train on device: cpu only, not on %s",
+                       ls_device_names[trainer->exec.device]);
     LS_TRY(create_model(trainer));
     LS_TRY(create_plans(trainer));
     LS_TRY(create_buffers(trainer));
     trainer->config_text = ls_config_write_text(config, ls_train_fields, ls_train_field_count);
     return trainer->config_text == NULL ? LS_FAIL(LS_NO_MEMORY, "cannot get memory for the config's text") : LS_OK;
+}
+
+ls_status ls_trainer_plan(ls_exec *counted, ls_train_config *config)
+{
+    ls_trainer trainer = {.config = config};
+    LS_TRY(ls_exec_create_plan(&trainer.exec, (ls_device)config->device));
+    const ls_status status = create_model(&trainer);
+    *counted = trainer.exec;
+    ls_trainer_destroy(&trainer);
+    counted->ops = NULL;
+    counted->memory = NULL;
+    counted->state = NULL;
+    return status;
 }
 
 ls_status ls_trainer_create(ls_trainer *out, ls_train_config *config)

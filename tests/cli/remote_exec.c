@@ -1,4 +1,4 @@
-/* The program with memory that the host may not touch, as a device's is: linked in front of ls_exec_create.
+/* The program with memory that the host may not touch, as a device's is: linked in front of ls_exec_create_on.
  *
  * Whatever ls_exec_allocate gives lies in one region without any access, opened while an op or a copy runs. A host that
  * reads or writes it dies by SIGSEGV, and an op that is handed a pointer of the host's aborts. Memory comes filled with
@@ -84,10 +84,20 @@ static ls_status download(ls_exec *exec, void *host, const void *device, size_t 
     return copy(device, bytes, host, device);
 }
 
+static ls_status copy_within(ls_exec *exec, void *out, const void *in, size_t bytes)
+{
+    (void)exec;
+    return copy(out, bytes, out, in);
+}
+
 static ls_status wait_for_ops(ls_exec *exec) { return exec->status; }
 
-static const ls_exec_memory remote_memory = {
-    .allocate = allocate, .release = release, .upload = upload, .download = download, .wait = wait_for_ops};
+static const ls_exec_memory remote_memory = {.allocate = allocate,
+                                             .release = release,
+                                             .upload = upload,
+                                             .download = download,
+                                             .wait = wait_for_ops,
+                                             .copy = copy_within};
 
 /* ---- ops: WRAP(name, (parameters), (arguments), pointers...) -------------------------------------------------------
  */
@@ -181,13 +191,13 @@ WRAP(convert, (ls_exec * e, void *out, ls_dtype out_dtype, const void *x, ls_dty
 
 /* ---- the exec ---------------------------------------------------------------------------------------------------- */
 
-/* The linker's names (--wrap): the first takes the place of ls_exec_create, the second is the real one. */
-ls_status __wrap_ls_exec_create(ls_exec *out, ls_device device, int threads);
-ls_status __real_ls_exec_create(ls_exec *out, ls_device device, int threads);
+/* The linker's names (--wrap): the first takes the place of ls_exec_create_on, the second is the real one. */
+ls_status __wrap_ls_exec_create_on(ls_exec *out, ls_device device, int index, int threads);
+ls_status __real_ls_exec_create_on(ls_exec *out, ls_device device, int index, int threads);
 
-ls_status __wrap_ls_exec_create(ls_exec *out, ls_device device, int threads)
+ls_status __wrap_ls_exec_create_on(ls_exec *out, ls_device device, int index, int threads)
 {
-    LS_TRY(__real_ls_exec_create(out, device, threads));
+    LS_TRY(__real_ls_exec_create_on(out, device, index, threads));
     if (remote.base == NULL) {
         remote.base = mmap(NULL, REGION, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
         if (remote.base == MAP_FAILED) abort();

@@ -10,7 +10,8 @@ static void devices_have_names_and_tables(void **state)
     (void)state;
     assert_string_equal(ls_device_names[LS_DEVICE_REFERENCE], "reference");
     assert_string_equal(ls_device_names[LS_DEVICE_CPU], "cpu");
-    assert_null(ls_device_names[2]);
+    assert_string_equal(ls_device_names[LS_DEVICE_CUDA], "cuda");
+    assert_null(ls_device_names[3]);
     for (int device = 0; device < 2; device++) {
         ls_exec exec;
         assert_int_equal(ls_exec_create(&exec, (ls_device)device, 1), LS_OK);

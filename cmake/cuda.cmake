@@ -1,0 +1,40 @@
+# The CUDA backend: found by itself, never required. Sets LS_HAVE_CUDA, LS_CUDA_OLDEST (80: compute capability 8.0) and
+# CUDNN_INCLUDE_DIR. cuBLASLt and cuDNN are opened at run time; only their headers are needed here.
+set(LS_CUDA OFF CACHE STRING "Build the CUDA backend: ON, OFF, or AUTO (where nvcc is)")
+set_property(CACHE LS_CUDA PROPERTY STRINGS AUTO ON OFF)
+
+set(LS_HAVE_CUDA OFF)
+if(NOT LS_CUDA STREQUAL "OFF")
+  # One architecture, from whose PTX a driver makes code for later ones, builds in a third of the time; the preset cuda
+  # has them all.
+  if(NOT DEFINED CMAKE_CUDA_ARCHITECTURES)
+    set(CMAKE_CUDA_ARCHITECTURES 80)
+  endif()
+  include(CheckLanguage)
+  check_language(CUDA)
+  find_package(CUDAToolkit QUIET)
+  find_path(CUBLASLT_INCLUDE_DIR cublasLt.h HINTS ${CUDAToolkit_INCLUDE_DIRS})
+  find_path(CUDNN_INCLUDE_DIR cudnn.h HINTS ${CUDAToolkit_INCLUDE_DIRS})
+  if(CMAKE_CUDA_COMPILER AND CUDAToolkit_FOUND AND CUBLASLT_INCLUDE_DIR)
+    set(LS_HAVE_CUDA ON)
+  elseif(LS_CUDA STREQUAL "ON")
+    message(FATAL_ERROR "LS_CUDA is ON, but there is no CUDA toolkit: nvcc, the runtime or cublasLt.h is missing")
+  endif()
+endif()
+
+if(LS_HAVE_CUDA)
+  set(CMAKE_CUDA_STANDARD 17)
+  set(CMAKE_CUDA_STANDARD_REQUIRED ON)
+  set(CMAKE_CUDA_RUNTIME_LIBRARY Shared)
+  enable_language(CUDA)
+  set(CMAKE_CUDA_FLAGS_RELEASE "-O3")
+  set(LS_CUDA_OLDEST 1000)
+  foreach(architecture ${CMAKE_CUDA_ARCHITECTURES})
+    string(REGEX MATCH "^[0-9]+" number "${architecture}")
+    if(number AND number LESS LS_CUDA_OLDEST)
+      set(LS_CUDA_OLDEST ${number})
+    endif()
+  endforeach()
+  # LD_LIBRARY_PATH comes before what is written into the program (RUNPATH, not RPATH).
+  add_link_options(-Wl,--enable-new-dtags)
+endif()
