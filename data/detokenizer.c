@@ -32,6 +32,7 @@ void ls_detokenizer_destroy(ls_detokenizer *detokenizer)
 
 static ls_status list_create(list *out, int64_t capacity)
 {
+    LS_TRY(ls_buffer_reserve(&out->bytes, 1)); /* never NULL, even for texts that are all empty */
     out->ends = malloc((size_t)(capacity + 1) * sizeof *out->ends);
     out->capacity = capacity;
     return out->ends != NULL ? LS_OK

@@ -5,6 +5,7 @@
 #include "core/json.h"
 #include "core/text.h"
 #include "data/pipeline_json.h"
+#include "data/utf8.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -372,6 +373,8 @@ ls_status ls_bpe_model_read(ls_bpe_model *out, const char *text, size_t length, 
 {
     *out = (ls_bpe_model){.end_of_text = -1};
     cJSON *document = NULL;
+    const size_t valid = ls_utf8_valid_prefix(text, length);
+    if (valid < length) return LS_FAIL(LS_BAD_INPUT, "%s: byte %zu of the file is not UTF-8", name, valid + 1);
     LS_TRY(ls_json_parse(&document, text, length, name));
     const reader r = {out, document, name, length};
     const ls_status status = read_document(&r);

@@ -95,6 +95,8 @@ static void test_not_json(void **state)
     CHECK_REFUSED(ls_tokenizer_from_text(&tokenizer, "[1]", "x.json"), LS_BAD_INPUT, "not a tokenizer.json");
     CHECK_REFUSED(ls_tokenizer_from_text(&tokenizer, "{\"model_type\": \"llama\"}", "config.json"), LS_BAD_INPUT,
                   "config.json: not a tokenizer.json");
+    CHECK_REFUSED(ls_tokenizer_from_text(&tokenizer, "{\n\"model\": tru}", "x.json"), LS_BAD_INPUT, "x.json:2:10");
+    CHECK_REFUSED(ls_tokenizer_from_text(&tokenizer, "{\"a\": \"\xFF\"}", "x.json"), LS_BAD_INPUT, "byte 8");
     check_write_file("bytes.json", "bytes");
     CHECK_REFUSED(ls_tokenizer_open(&tokenizer, "bytes.json"), LS_BAD_INPUT, "named 'bytes'");
     CHECK_REFUSED(ls_tokenizer_open(&tokenizer, "missing.json"), LS_IO, "missing.json");
