@@ -28,23 +28,28 @@ build() {
 }
 
 # python_environment: makes build/python-venv, where the tests that compare with Python libraries run: Debian's PyTorch
-# and NumPy (PyPI's PyTorch would bring gigabytes of CUDA), and from PyPI what tests/python/requirements.txt names.
+# and NumPy (PyPI's PyTorch would bring gigabytes of CUDA), and from PyPI what tests/python/requirements.txt names; beside
+# them, in its folder newest/, what tests/data/requirements.txt names.
 # Where that cannot be had it says so in one line and fails; those tests are then skipped.
 python_environment() {
-    local venv=$root/build/python-venv wanted=$root/tests/python/requirements.txt log=$root/build/python-venv.log
-    cmp --silent "$wanted" "$venv/requirements.txt" && return
+    local venv=$root/build/python-venv log=$root/build/python-venv.log wanted
+    wanted=$(cat "$root/tests/python/requirements.txt" "$root/tests/data/requirements.txt")
+    [[ $(cat "$venv/requirements.txt" 2>/dev/null) != "$wanted" ]] || return 0
     if ! /usr/bin/python3 -c 'import torch, venv' 2>/dev/null; then
         say "python: skipping comparisons with Python libraries: Debian's python3-torch or python3-venv is missing"
         return 1
     fi
     say "python: making an environment for comparisons with Python libraries"
     rm -rf "$venv"
+    local install=("$venv/bin/python" -m pip install --quiet --disable-pip-version-check --retries 1 --timeout 20
+        --only-binary :all:)
     if ! { /usr/bin/python3 -m venv --system-site-packages "$venv" &&
-        "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --retries 1 --timeout 20 \
-            --only-binary :all: --requirement "$wanted"; } >"$log" 2>&1; then
+        "${install[@]}" --requirement "$root/tests/python/requirements.txt" &&
+        "${install[@]}" --no-deps --target "$venv/newest" --requirement "$root/tests/data/requirements.txt"; } \
+        >"$log" 2>&1; then
         rm -rf "$venv"
         say "python: skipping comparisons with Python libraries: PyPI cannot be reached or lacks one; see $log"
         return 1
     fi
-    cp "$wanted" "$venv/requirements.txt"
+    printf '%s\n' "$wanted" >"$venv/requirements.txt"
 }

@@ -89,6 +89,7 @@ def lines(count):
     draw = random.Random(20240511)
     makers = [real_text] * 4 + [words, runs, mixture, special, broken, planes, composed]
     found = [b"", b" ", b"\n", b"a", b"  a", b"\0", b"a\0b"]
+    found += [library_text()[start:start + 20000].encode() for start in range(0, 1000000, 100000)]
     while len(found) < count:
         line = draw.choice(makers)(draw)
         found.append(line if isinstance(line, bytes) else line.encode())

@@ -182,6 +182,7 @@ def metaspace_never(folder):
                     pre_tokenizer=metaspace("never", True), decoder=metaspace("never", True))
 
 
+NAMED = ("gpt2", "llama3", "smollm2", "llama2", "mistral", "sentencepiece")
 BYTE_FAMILIES = {"gpt2": gpt2, "llama3": llama3, "smollm2": smollm2, "starcoder_flags": starcoder_flags,
                  "sparse_bytes": sparse_bytes}
 BLANK_FAMILIES = {"llama2": llama2, "mistral": mistral, "codellama": codellama, "metaspace_words": metaspace_words,
