@@ -80,16 +80,18 @@ static inline void mma_bf16(float (&d)[4], const unsigned (&a)[4], unsigned b0, 
     hostcuda::mma_bf16(d, a, b, file, line);
 }
 /* Out of line, so that the return address tells the place in the kernel. */
-__attribute__((noinline)) HOSTCUDA_UNWATCHED static void load_matrix(unsigned (&r)[4], const bf16 *row, HOSTCUDA_PLACE)
+[[maybe_unused]] __attribute__((noinline)) HOSTCUDA_UNWATCHED static void load_matrix(unsigned (&r)[4], const bf16 *row,
+                                                                                      HOSTCUDA_PLACE)
 {
     hostcuda::load_matrix_x4(r, row, false, file, line, __builtin_return_address(0));
 }
-__attribute__((noinline)) HOSTCUDA_UNWATCHED static void load_matrix_transposed(unsigned (&r)[4], const bf16 *row,
-                                                                                HOSTCUDA_PLACE)
+[[maybe_unused]] __attribute__((noinline)) HOSTCUDA_UNWATCHED static void
+load_matrix_transposed(unsigned (&r)[4], const bf16 *row, HOSTCUDA_PLACE)
 {
     hostcuda::load_matrix_x4(r, row, true, file, line, __builtin_return_address(0));
 }
-__attribute__((noinline)) HOSTCUDA_UNWATCHED static void copy_async(void *shared, const void *global, int bytes)
+[[maybe_unused]] __attribute__((noinline)) HOSTCUDA_UNWATCHED static void copy_async(void *shared, const void *global,
+                                                                                     int bytes)
 {
     hostcuda::async_copy(shared, global, 16, bytes, __builtin_return_address(0));
 }

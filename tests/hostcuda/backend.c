@@ -45,13 +45,13 @@ static void finish(ls_exec *exec, cudaError_t status, void *block)
 static void matmul(ls_exec *exec, void *out, ls_dtype out_dtype, const void *a, const void *b, ls_dtype dtype,
                    int64_t M, int64_t N, int64_t K, unsigned flags)
 {
-    ls_backend_ref()->matmul(exec, out, out_dtype, a, b, dtype, M, N, K, flags);
+    LAUNCH(ls_launch_matmul, out, out_dtype, a, b, dtype, M, N, K, flags);
 }
 
 static void matmul_rows(ls_exec *exec, void *out, ls_dtype out_dtype, const void *x, const void *weight, ls_dtype dtype,
                         int64_t R, int64_t N, int64_t K)
 {
-    ls_backend_ref()->matmul_rows(exec, out, out_dtype, x, weight, dtype, R, N, K);
+    LAUNCH(ls_launch_matmul_rows, out, out_dtype, x, weight, dtype, R, N, K);
 }
 
 static void bias_add(ls_exec *exec, void *x, const void *bias, ls_dtype dtype, int64_t R, int64_t N)
@@ -113,15 +113,15 @@ static void attention_forward(ls_exec *exec, void *out, float *lse, const void *
                               const int32_t *sample, ls_dtype dtype, float scale, int64_t n, int64_t T, int64_t H,
                               int64_t G, int64_t D)
 {
-    ls_backend_ref()->attention_forward(exec, out, lse, qkv, first_key, sample, dtype, scale, n, T, H, G, D);
+    LAUNCH(ls_launch_attention_forward, out, lse, qkv, first_key, sample, dtype, scale, n, T, H, G, D);
 }
 
 static void attention_backward(ls_exec *exec, void *dqkv, const void *dout, const void *qkv, const void *out,
                                const float *lse, const int32_t *first_key, const int32_t *sample, ls_dtype dtype,
                                float scale, int64_t n, int64_t T, int64_t H, int64_t G, int64_t D)
 {
-    ls_backend_ref()->attention_backward(exec, dqkv, dout, qkv, out, lse, first_key, sample, dtype, scale, n, T, H, G,
-                                         D);
+    LAUNCH_WITH(ls_attention_backward_scratch_bytes(n, T, H), ls_launch_attention_backward, dqkv, dout, qkv, out, lse,
+                first_key, sample, dtype, scale, n, T, H, G, D);
 }
 
 static void rope_append(ls_exec *exec, void *qkv, void *key_cache, void *value_cache, const float *cos_table,
@@ -136,8 +136,8 @@ static void attention_cached(ls_exec *exec, void *out, const void *qkv, const vo
                              ls_dtype dtype, float scale, int64_t start, int64_t R, int64_t H, int64_t G, int64_t D,
                              int64_t capacity)
 {
-    ls_backend_ref()->attention_cached(exec, out, qkv, key_cache, value_cache, dtype, scale, start, R, H, G, D,
-                                       capacity);
+    LAUNCH_WITH(ls_attention_cached_scratch_bytes(start + R, R, H, D), ls_launch_attention_cached, out, qkv, key_cache,
+                value_cache, dtype, scale, start, R, H, G, D, capacity);
 }
 
 static void swiglu_forward(ls_exec *exec, void *out, const void *gate_up, ls_dtype dtype, int64_t R, int64_t F)
@@ -173,7 +173,6 @@ static void convert(ls_exec *exec, void *out, ls_dtype out_dtype, const void *x,
     LAUNCH(ls_launch_convert, out, out_dtype, x, dtype, count);
 }
 
-/* Products and attention are the reference's here. */
 const ls_backend *hostcuda_backend(void)
 {
     static const ls_backend backend = {.name = "cuda on the CPU",
