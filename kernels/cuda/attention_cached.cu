@@ -148,7 +148,7 @@ __global__ void __launch_bounds__(PLAIN_THREADS) attention_cached_plain_kernel(C
 
 /* Joins the shares of head blockIdx.x % H of row blockIdx.x / H; BASE_2 says how the largest scores were counted. */
 template <class T, bool BASE_2>
-__global__ void __launch_bounds__(128)
+__global__ void __launch_bounds__(256)
     join_shares_kernel(T *__restrict__ out, Shares shares, int64_t start, int64_t H, int64_t D)
 {
     const int64_t row = blockIdx.x, first = row * shares.splits;
@@ -173,8 +173,8 @@ __global__ void __launch_bounds__(128)
 template <class T, bool BASE_2> static cudaError_t join_shares(cudaStream_t stream, const CachedArguments<T> &a)
 {
     if (a.shares.out == nullptr) return cudaSuccess;
-    return launch<join_shares_kernel<T, BASE_2>>(static_cast<unsigned>(a.R * a.H), 128, 0, stream, a.out, a.shares,
-                                                 a.start, a.H, a.D);
+    return launch<join_shares_kernel<T, BASE_2>>(static_cast<unsigned>(a.R * a.H), row_block(a.D).x, 0, stream, a.out,
+                                                 a.shares, a.start, a.H, a.D);
 }
 
 template <class T> struct RunCached {

@@ -72,6 +72,9 @@ __global__ void __launch_bounds__(256)
     store<W>(partial + blockIdx.y * width + c, sum);
 }
 
+/* Blocks along the columns are many, so the parts can be few. */
+static int64_t bias_parts(int64_t rows) { return column_parts(rows, 64, 64); }
+
 template <class T, int W>
 static cudaError_t bias_add(cudaStream_t stream, T *x, const T *bias, int64_t rows, int64_t width)
 {
@@ -85,7 +88,7 @@ template <class T, int W>
 static cudaError_t bias_backward(cudaStream_t stream, float *dbias, const T *dout, int64_t rows, int64_t width,
                                  float *partial)
 {
-    const int64_t parts = column_parts(rows);
+    const int64_t parts = bias_parts(rows);
     const dim3 block = row_block(divide_up(width, W));
     const cudaError_t status =
         launch<bias_parts_kernel<T, W>>(dim3(blocks_for(width, block.x * W), static_cast<unsigned>(parts)), block, 0,
@@ -114,7 +117,7 @@ extern "C" cudaError_t ls_launch_bias_add(cudaStream_t stream, void *x, const vo
 
 extern "C" size_t ls_bias_backward_scratch_bytes(int64_t R, int64_t N)
 {
-    return static_cast<size_t>(ls::column_parts(R) * N) * sizeof(float);
+    return static_cast<size_t>(ls::bias_parts(R) * N) * sizeof(float);
 }
 
 extern "C" cudaError_t ls_launch_bias_backward(cudaStream_t stream, float *dbias, const void *dout, ls_dtype dtype,

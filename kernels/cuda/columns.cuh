@@ -7,13 +7,11 @@
 namespace ls
 {
 
-/* Enough blocks for a large GPU, few enough that their partial rows are little beside the rows themselves. */
-constexpr int64_t MOST_COLUMN_PARTS = 256;
-constexpr int64_t PART_ROWS_LEAST = 8;
-
-__host__ __device__ constexpr int64_t column_parts(int64_t rows)
+/* A part has `least` rows or more, so that partial rows are little beside the rows themselves; at most `most` parts,
+ * blocks enough for a large GPU. */
+constexpr int64_t column_parts(int64_t rows, int64_t least, int64_t most)
 {
-    return smaller(divide_up(rows, PART_ROWS_LEAST), MOST_COLUMN_PARTS);
+    return smaller(divide_up(rows, least), most);
 }
 
 /* out[c] += sum over parts of partial[part, c]. */

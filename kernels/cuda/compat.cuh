@@ -34,8 +34,9 @@ template <class... P, void (*K)(P...)> struct Kernel<K> {
         K(*static_cast<P *>(argument[I])...);
     }
     static void call(void **argument) { unpack(argument, std::index_sequence_for<P...>{}); }
+    static const char *name() { return __PRETTY_FUNCTION__; }
     static inline const hostcuda::Registration<sizeof(P)...> registration{reinterpret_cast<const void *>(K), call,
-                                                                          __PRETTY_FUNCTION__};
+                                                                          name()};
 #endif
     static cudaError_t launch(dim3 grid, dim3 block, size_t shared, cudaStream_t stream, P... parameters)
     {

@@ -23,9 +23,10 @@ __global__ void __launch_bounds__(256)
 
 constexpr int RANK_ROWS = 128;
 
-/* order[rank of r] = r, where the rank counts the rows that come before r: of smaller tokens, or equal and earlier. */
-__global__ void __launch_bounds__(RANK_ROWS)
-    rank_rows_kernel(int32_t *__restrict__ order, const int32_t *__restrict__ token, int64_t rows)
+/* order[rank of r] = r and sorted[rank of r] = token[r], where the rank counts the rows that come before r: of smaller
+ * tokens, or equal and earlier. */
+__global__ void __launch_bounds__(RANK_ROWS) rank_rows_kernel(int32_t *__restrict__ order, int32_t *__restrict__ sorted,
+                                                              const int32_t *__restrict__ token, int64_t rows)
 {
     LS_SHARED(int32_t, tile, [RANK_ROWS]);
     for (int64_t first = static_cast<int64_t>(blockIdx.x) * RANK_ROWS; first < rows;
@@ -40,32 +41,47 @@ __global__ void __launch_bounds__(RANK_ROWS)
             const int count = static_cast<int>(smaller(RANK_ROWS, rows - start));
             for (int i = 0; i < count; i++) rank += tile[i] < own || (tile[i] == own && start + i < row);
         }
-        if (row < rows) order[rank] = static_cast<int32_t>(row);
+        if (row >= rows) continue;
+        order[rank] = static_cast<int32_t>(row);
+        sorted[rank] = own;
     }
 }
 
-/* Block x starts at rank x and works if a run of equal tokens begins there. Columns are cut along y. */
+/* Block x has the runs of equal tokens that begin at ranks 32x..32x+31; columns are cut along y. A warp looks up 32
+ * ranks at a time, one a lane. */
 template <int W>
 __global__ void __launch_bounds__(256)
     embedding_backward_kernel(float *__restrict__ dweight, const float *__restrict__ dout,
-                              const int32_t *__restrict__ token, const int32_t *__restrict__ order, int64_t rows,
+                              const int32_t *__restrict__ order, const int32_t *__restrict__ sorted, int64_t rows,
                               int64_t width)
 {
     const int64_t c = (static_cast<int64_t>(blockIdx.y) * blockDim.x + threadIdx.x) * W;
-    if (c >= width) return;
-    for (int64_t start = blockIdx.x; start < rows; start += gridDim.x) {
-        const int32_t own = token[order[start]];
-        if (start > 0 && token[order[start - 1]] == own) continue;
-        float *const into = dweight + own * width + c;
-        Floats<W> sum = load<W>(into);
-        for (int64_t rank = start; rank < rows; rank++) {
-            const int64_t row = order[rank];
-            if (token[row] != own) break;
-            const Floats<W> d = load<W>(dout + row * width + c);
+    const int lane = threadIdx.x % WARP;
+    const int64_t base = static_cast<int64_t>(blockIdx.x) * WARP;
+    const int32_t here = base + lane < rows ? sorted[base + lane] : -1;
+    int32_t before = __shfl_up_sync(ALL_LANES, here, 1);
+    if (lane == 0) before = base > 0 ? sorted[base - 1] : -1;
+    /* Tokens are not negative, so ranks beyond the last begin no run. */
+    for (unsigned left = __ballot_sync(ALL_LANES, here != before && here >= 0); left != 0; left &= left - 1) {
+        const int first = __ffs(static_cast<int>(left)) - 1;
+        const int32_t token = __shfl_sync(ALL_LANES, here, first);
+        float *const into = dweight + token * width + c;
+        Floats<W> sum = c < width ? load<W>(into) : Floats<W>{};
+        unsigned equal = ALL_LANES;
+        for (int64_t rank = base + first; equal == ALL_LANES; rank += WARP) {
+            const bool inside = rank + lane < rows;
+            equal = __ballot_sync(ALL_LANES, inside && sorted[inside ? rank + lane : 0] == token);
+            const int32_t own_row = inside ? order[rank + lane] : 0;
+            const int count = equal == ALL_LANES ? WARP : __ffs(static_cast<int>(~equal)) - 1;
+            for (int i = 0; i < count; i++) {
+                const int64_t row = __shfl_sync(ALL_LANES, own_row, i);
+                if (c >= width) continue;
+                const Floats<W> d = load<W>(dout + row * width + c);
 #pragma unroll
-            for (int i = 0; i < W; i++) sum.at[i] += d.at[i];
+                for (int k = 0; k < W; k++) sum.at[k] += d.at[k];
+            }
         }
-        store<W>(into, sum);
+        if (c < width) store<W>(into, sum);
     }
 }
 
@@ -84,12 +100,12 @@ static cudaError_t embedding_forward(cudaStream_t stream, float *out, const int3
 }
 
 template <int W>
-static cudaError_t embedding_backward(cudaStream_t stream, float *dweight, const float *dout, const int32_t *token,
-                                      const int32_t *order, int64_t rows, int64_t width)
+static cudaError_t embedding_backward(cudaStream_t stream, float *dweight, const float *dout, const int32_t *order,
+                                      const int32_t *sorted, int64_t rows, int64_t width)
 {
     const unsigned threads = row_block(divide_up(width, W)).x;
-    return launch<embedding_backward_kernel<W>>(dim3(blocks_for(rows, 1), blocks_for(width, threads * W)), threads, 0,
-                                                stream, dweight, dout, token, order, rows, width);
+    return launch<embedding_backward_kernel<W>>(dim3(blocks_for(rows, WARP), blocks_for(width, threads * W)), threads,
+                                                0, stream, dweight, dout, order, sorted, rows, width);
 }
 
 } // namespace ls
@@ -103,7 +119,10 @@ extern "C" cudaError_t ls_launch_embedding_forward(cudaStream_t stream, float *o
     return ls::embedding_forward(stream, out, token, static_cast<const float *>(weight), R, C);
 }
 
-extern "C" size_t ls_embedding_backward_scratch_bytes(int64_t R) { return static_cast<size_t>(R) * sizeof(int32_t); }
+extern "C" size_t ls_embedding_backward_scratch_bytes(int64_t R)
+{
+    return static_cast<size_t>(2 * R) * sizeof(int32_t);
+}
 
 extern "C" cudaError_t ls_launch_embedding_backward(cudaStream_t stream, float *dweight, const float *dout,
                                                     const int32_t *token, int64_t R, int64_t V, int64_t C,
@@ -111,10 +130,10 @@ extern "C" cudaError_t ls_launch_embedding_backward(cudaStream_t stream, float *
 {
     (void)V;
     if (R == 0 || C == 0) return cudaSuccess;
-    int32_t *const order = static_cast<int32_t *>(scratch);
-    const cudaError_t status =
-        ls::launch<ls::rank_rows_kernel>(ls::blocks_for(R, ls::RANK_ROWS), ls::RANK_ROWS, 0, stream, order, token, R);
+    int32_t *const order = static_cast<int32_t *>(scratch), *const sorted = order + R;
+    const cudaError_t status = ls::launch<ls::rank_rows_kernel>(ls::blocks_for(R, ls::RANK_ROWS), ls::RANK_ROWS, 0,
+                                                                stream, order, sorted, token, R);
     if (status != cudaSuccess) return status;
-    return ls::aligned<4>(C, dweight, dout) ? ls::embedding_backward<4>(stream, dweight, dout, token, order, R, C)
-                                            : ls::embedding_backward<1>(stream, dweight, dout, token, order, R, C);
+    return ls::aligned<4>(C, dweight, dout) ? ls::embedding_backward<4>(stream, dweight, dout, order, sorted, R, C)
+                                            : ls::embedding_backward<1>(stream, dweight, dout, order, sorted, R, C);
 }

@@ -159,6 +159,9 @@ template <class T> struct NormForward {
     }
 };
 
+/* A block keeps a whole row, so the parts are all the blocks there are. */
+static int64_t norm_parts(int64_t rows) { return column_parts(rows, 16, 256); }
+
 template <class T> struct NormBackward {
     float *dresidual, *dweight;
     const T *dout;
@@ -171,7 +174,7 @@ template <class T> struct NormBackward {
 
     template <int W, int P> cudaError_t run(cudaStream_t stream, dim3 block) const
     {
-        const int64_t parts = column_parts(rows);
+        const int64_t parts = norm_parts(rows);
         cudaError_t status = launch<rmsnorm_backward_kernel<T, W, P>>(static_cast<unsigned>(parts), block, 0, stream,
                                                                       dresidual, partial, dout, residual, slot, sample,
                                                                       rstd, weight, rows, Divisor(length), width);
@@ -226,7 +229,7 @@ extern "C" cudaError_t ls_launch_rmsnorm_forward(cudaStream_t stream, void *out,
 
 extern "C" size_t ls_rmsnorm_backward_scratch_bytes(int64_t n, int64_t T, int64_t C)
 {
-    return static_cast<size_t>(ls::column_parts(n * T) * C) * sizeof(float);
+    return static_cast<size_t>(ls::norm_parts(n * T) * C) * sizeof(float);
 }
 
 extern "C" cudaError_t ls_launch_rmsnorm_backward(cudaStream_t stream, float *dresidual, float *dweight,
