@@ -72,6 +72,35 @@ static void test_end_of_text_divides(void **state)
     ls_token_file_close(&file);
 }
 
+/* The tokenizer's template stands around each document, and is not doubled. */
+static void test_template_around_documents(void **state)
+{
+    (void)state;
+    ls_token_file file;
+    ls_token_writer *writer;
+    ls_tokenizer *tokenizer;
+    cJSON *patch =
+        cJSON_Parse("{\"post_processor\":{\"type\":\"BertProcessing\",\"cls\":[\"x\",5],\"sep\":[\"y\",6]}}");
+    CHECK_OK(data_read_tokenizer(&tokenizer, data_patched_json(patch)));
+    assert_int_equal(ls_tokenizer_end_of_text(tokenizer), 6); /* what ends the template, not <|endoftext|> */
+    const int32_t ids[] = {7, 6, 5, 9, 6, 6, 8};
+    CHECK_OK(ls_token_writer_create(&writer, "a.h5", tokenizer));
+    CHECK_OK(ls_token_writer_add(writer, LS_SPLIT_TRAIN, ids, 7));
+    CHECK_OK(ls_token_writer_commit(writer, ""));
+    ls_token_writer_destroy(writer);
+    ls_tokenizer_free(tokenizer);
+    cJSON_Delete(patch);
+    CHECK_OK(ls_token_file_open(&file, "a.h5"));
+    static const int32_t expected[] = {5, 7, 6, 5, 9, 6, 5, 6, 5, 8, 6};
+    static const int64_t ends[] = {0, 3, 6, 8, 11};
+    int32_t tokens[11];
+    assert_int_equal(file.token_count[LS_SPLIT_TRAIN], 11);
+    CHECK_OK(ls_token_file_read(&file, LS_SPLIT_TRAIN, 0, 11, tokens));
+    assert_memory_equal(tokens, expected, sizeof expected);
+    assert_memory_equal(file.documents[LS_SPLIT_TRAIN], ends, sizeof ends);
+    ls_token_file_close(&file);
+}
+
 /* Several chunks of both widths of tokens, read across their seams. */
 static void check_large(ls_tokenizer *tokenizer, int64_t vocab_size)
 {
@@ -313,6 +342,7 @@ int main(void)
         IN_SCRATCH(test_written_is_read),
         IN_SCRATCH(test_empty_split),
         IN_SCRATCH(test_end_of_text_divides),
+        IN_SCRATCH(test_template_around_documents),
         IN_SCRATCH(test_chunks),
         IN_SCRATCH(test_damage_is_refused),
         IN_SCRATCH(test_foreign_files_are_refused),

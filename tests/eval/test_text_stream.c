@@ -10,16 +10,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-static void prefix_never_ends_within_a_character(void **state)
-{
-    (void)state;
-    const char text[] = "a\xC3\xA9\xE2\x82\xAC\xF0\x9F\x98\x80z"; /* a, e acute, euro, emoji, z */
-    const size_t whole[] = {0, 1, 1, 3, 3, 3, 6, 6, 6, 6, 10, 11};
-    for (size_t length = 0; length < 12; length++) assert_int_equal(ls_utf8_whole(text, length), whole[length]);
-    assert_int_equal(ls_utf8_whole("\x80\x80\x80\x80", 4), 4); /* continues nothing: no use waiting */
-    assert_int_equal(ls_utf8_whole("\xFF", 1), 1);
-}
-
 typedef struct stream_fixture {
     ls_tokenizer *tokenizer;
     ls_text_stream stream;
@@ -101,7 +91,6 @@ static void end_of_text_shows_nothing(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(prefix_never_ends_within_a_character),
         cmocka_unit_test(character_waits_for_its_last_byte),
         cmocka_unit_test(colours_tell_drafts_from_own_tokens),
         cmocka_unit_test(end_of_text_shows_nothing),
