@@ -137,7 +137,8 @@ const ls_field ls_train_fields[] = {
     INT("checkpoint.every", checkpoint.every, 0, STEPS_MAX, "500", "steps between checkpoints; 0: only at the end"),
     INT("checkpoint.keep", checkpoint.keep, 1, 1 << 20, "2", "newest checkpoints kept"),
     INT("evaluation.every", evaluation.every, 0, STEPS_MAX, "500", "steps between held-out evaluations; 0: never"),
-    INT("evaluation.batches", evaluation.batches, 1, 1 << 20, "8", "micro-batches of held-out text an evaluation"),
+    INT("evaluation.batches", evaluation.batches, 1, 1 << 20, "8",
+        "micro-batches of held-out text an evaluation, spread evenly over the split"),
 
     CHOICE("parallel.sharding", parallel.sharding, sharding_names, "optimizer",
            "with several processes: none, or optimizer (ZeRO-1: each keeps its share of moments and master weights)"),

@@ -209,13 +209,28 @@ ls_status ls_trainer_step(ls_trainer *trainer, ls_step_report *report)
 
 /* ---- held-out text ----------------------------------------------------------------------------------------------- */
 
-/* Sum of every exit's losses over held-out batch number `batch`, [L], then its targets. */
-static ls_status evaluate_batch(ls_trainer *trainer, int64_t number, double *sums)
+/* Held-out samples number first..first+B-1 of `total` that are spread evenly over the split: its beginning alone may be
+ * a single document, and an odd one. */
+static ls_status read_spread(ls_trainer *trainer, int64_t first, int64_t total)
+{
+    const int64_t T = trainer->config->data.sequence_length, all = ls_loader_samples_per_epoch(trainer->held_out);
+    for (int64_t j = 0; j < trainer->evaluation_samples; j++) {
+        const ls_samples row = {.tokens = trainer->samples.tokens + j * T,
+                                .targets = trainer->samples.targets + j * T,
+                                .first_key = trainer->samples.first_key + j * T,
+                                .positions = trainer->samples.positions + j * T};
+        LS_TRY(ls_loader_read(trainer->held_out, (first + j) * all / total, 1, &row));
+    }
+    return LS_OK;
+}
+
+/* Sum of every exit's losses over held-out batch `number` of `batches`, [L], then its targets. */
+static ls_status evaluate_batch(ls_trainer *trainer, int64_t number, int64_t batches, double *sums)
 {
     const int64_t B = trainer->evaluation_samples;
     const int L = trainer->recipe.layers;
     ls_comm_stand(trainer->comm, trainer->step, LS_COMM_EVALUATING);
-    LS_TRY(ls_loader_read(trainer->held_out, number * B, B, &trainer->samples));
+    LS_TRY(read_spread(trainer, number * B, batches * B));
     const int64_t targets = count_targets(trainer, B);
     if (targets == 0) return LS_OK;
     const ls_batch batch = batch_at(trainer, 0, B);
@@ -236,7 +251,7 @@ static ls_status evaluate_shared(ls_trainer *trainer, double *loss, double *toke
     const int64_t width = L + 1, share = (batches + size - 1) / size;
     ls_status status = LS_OK;
     for (int64_t i = rank; i < batches && status == LS_OK; i += size)
-        status = evaluate_batch(trainer, i, own + i / size * width);
+        status = evaluate_batch(trainer, i, batches, own + i / size * width);
     LS_TRY(ls_comm_agree(trainer->comm, status));
     LS_TRY(ls_comm_gather(trainer->comm, all, own, sizeof(double) * (size_t)(share * width)));
     for (int64_t i = 0; i < batches; i++) {

@@ -228,6 +228,27 @@ static void test_run_folder(void **state)
     ls_train_config_free(&config);
 }
 
+/* Two batches of three: six samples, spread over all that is held out. */
+static void test_evaluation_reads_the_whole_split(void **state)
+{
+    (void)state;
+    session self;
+    double loss[LAYERS], tokens;
+    int32_t window[24];
+    open_session(&self, "evaluation", (const char *const[]){"evaluation.every=10", "evaluation.batches=2", NULL});
+    expect_ok(ls_trainer_initialize(&self.trainer));
+    expect_ok(ls_trainer_evaluate(&self.trainer, loss, &tokens));
+    assert_true(tokens > 0.0);
+    const int64_t samples = ls_loader_samples_per_epoch(self.trainer.held_out);
+    assert_true(samples >= 12);
+    for (int64_t j = 0; j < 3; j++) { /* the second batch is what the buffers hold now */
+        const int64_t start = (3 + j) * samples / 6 * 24;
+        expect_ok(ls_token_file_read(&self.trainer.tokens, LS_SPLIT_VALIDATION, start, 24, window));
+        assert_memory_equal(window, self.trainer.samples.tokens + j * 24, sizeof window);
+    }
+    close_session(&self);
+}
+
 /* ---- numbers that are not finite --------------------------------------------------------------------------------- */
 
 static void poison_weight(session *self, int layer)
@@ -313,6 +334,7 @@ int main(void)
         cmocka_unit_test(test_accumulation),
         cmocka_unit_test(test_resume_bit_for_bit),
         cmocka_unit_test(test_run_folder),
+        cmocka_unit_test(test_evaluation_reads_the_whole_split),
         cmocka_unit_test(test_nan_in_the_loss),
         cmocka_unit_test(test_nan_in_the_gradient),
         cmocka_unit_test(test_divergence_keeps_the_checkpoint),
