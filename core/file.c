@@ -10,6 +10,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -88,8 +89,25 @@ static bool write_all(int file, const char *bytes, size_t length)
     return true;
 }
 
+/* /dev/null, /dev/stdout, a pipe: a rename would put a file in its place. */
+static bool is_special(const char *path)
+{
+    struct stat about;
+    return stat(path, &about) == 0 && !S_ISREG(about.st_mode) && !S_ISDIR(about.st_mode);
+}
+
+static ls_status write_special(const char *path, const void *bytes, size_t length)
+{
+    const int file = open(path, O_WRONLY | O_CLOEXEC);
+    const bool written = file >= 0 && write_all(file, bytes, length);
+    const int error = errno;
+    if (file >= 0) (void)close(file);
+    return written ? LS_OK : LS_FAIL(LS_IO, "cannot write %s: %s", path, ls_file_reason(error));
+}
+
 ls_status ls_file_write_atomic(const char *path, const void *bytes, size_t length)
 {
+    if (is_special(path)) return write_special(path, bytes, length);
     static atomic_uint writes; /* two threads never share a temporary file */
     char *temporary = ls_text_format("%s.%ld-%u.tmp", path, (long)getpid(), atomic_fetch_add(&writes, 1u));
     ls_status status = LS_OK;
@@ -153,6 +171,37 @@ ls_status ls_file_commit(const char *temporary, const char *path)
     const int error = errno;
     free(folder);
     return synced ? LS_OK : LS_FAIL(LS_IO, "cannot write %s safely: %s", path, ls_file_reason(error));
+}
+
+/* *file is the opened and locked thing, -1 where locks are not known. */
+static ls_status try_lock(int *file, const char *path)
+{
+    *file = open(path, O_RDONLY | O_CLOEXEC);
+    if (*file < 0 && errno == ENOENT) *file = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0666);
+    if (*file < 0) return LS_FAIL(LS_IO, "cannot create %s: %s", path, ls_file_reason(errno));
+    if (flock(*file, LOCK_EX | LOCK_NB) == 0) return LS_OK;
+    const bool taken = errno == EWOULDBLOCK;
+    ls_file_unlock(*file);
+    *file = -1;
+    return taken ? LS_FAIL(LS_BAD_INPUT, "another process is writing %s", path) : LS_OK;
+}
+
+ls_status ls_file_lock(int *lock, const char *path)
+{
+    struct stat held, named;
+    for (;;) {
+        LS_TRY(try_lock(lock, path));
+        if (*lock < 0) return LS_OK;
+        const bool still = fstat(*lock, &held) == 0 && stat(path, &named) == 0 && held.st_dev == named.st_dev &&
+                           held.st_ino == named.st_ino;
+        if (still) return LS_OK;
+        ls_file_unlock(*lock); /* who held it has just renamed or removed it */
+    }
+}
+
+void ls_file_unlock(int lock)
+{
+    if (lock >= 0) (void)close(lock);
 }
 
 ls_status ls_file_make_folders(const char *path)

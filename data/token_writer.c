@@ -11,6 +11,7 @@
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 /* Ids that stand around every document. */
@@ -33,6 +34,8 @@ typedef struct split_writer {
 struct ls_token_writer {
     hid_t file; /* H5I_INVALID_HID when closed */
     char *path, *partial;
+    int lock;                       /* of `partial` */
+    bool started;                   /* `partial` is ours, and not yet renamed */
     hid_t stored_type, native_type; /* of a token in the file, and in `narrow` */
     void *narrow;                   /* [CHUNK_TOKENS] tokens on their way to the file */
     int32_t end_of_text;
@@ -68,17 +71,31 @@ static void read_template(ls_token_writer *writer, const ls_tokenizer *tokenizer
         writer->closing.values[writer->closing.count++] = writer->end_of_text;
 }
 
+/* What stands at `path` may be replaced when it is an older token file or nothing; never a text that was named by
+ * mistake, a checkpoint or a device. */
+static ls_status check_replaceable(const char *path)
+{
+    struct stat about;
+    hid_t file;
+    if (ls_file_is_folder(path)) return LS_FAIL(LS_BAD_INPUT, "cannot write %s: it is a folder", path);
+    if (stat(path, &about) != 0 || (S_ISREG(about.st_mode) && about.st_size == 0)) return LS_OK;
+    if (ls_hdf5_open(&file, path, "tokens") == LS_OK) {
+        (void)H5Fclose(file);
+        return LS_OK;
+    }
+    ls_error_clear();
+    return LS_FAIL(LS_BAD_INPUT, "%s exists and is not a token file; remove it or name another file with --out", path);
+}
+
 ls_status ls_token_writer_create(ls_token_writer **out, const char *path, const ls_tokenizer *tokenizer)
 {
     ls_token_writer *writer = ls_text_memory(NULL, sizeof *writer);
-    *writer = (ls_token_writer){.file = H5I_INVALID_HID, .end_of_text = ls_tokenizer_end_of_text(tokenizer)};
+    *writer =
+        (ls_token_writer){.file = H5I_INVALID_HID, .end_of_text = ls_tokenizer_end_of_text(tokenizer), .lock = -1};
     writer->path = ls_text_copy(path, strlen(path));
     read_template(writer, tokenizer);
     ls_status status = LS_OK;
-    if (ls_file_is_folder(path)) {
-        status = LS_FAIL(LS_BAD_INPUT, "cannot write %s: it is a folder", path);
-        goto failed;
-    }
+    LS_TRY_GOTO(check_replaceable(path), failed);
     const bool wide = ls_tokenizer_vocab_size(tokenizer) > 65536;
     for (int split = 0; split < 2; split++) {
         split_writer *self = &writer->splits[split];
@@ -90,6 +107,8 @@ ls_status ls_token_writer_create(ls_token_writer **out, const char *path, const 
     }
     writer->narrow = ls_text_memory(NULL, CHUNK_TOKENS * sizeof(uint32_t));
     writer->partial = ls_text_format("%s.partial", path);
+    LS_TRY_GOTO(ls_file_lock(&writer->lock, writer->partial), failed);
+    writer->started = true;
     LS_TRY_GOTO(ls_hdf5_create(&writer->file, writer->partial, "tokens"), failed);
     writer->stored_type = wide ? H5T_STD_U32LE : H5T_STD_U16LE;
     writer->native_type = wide ? H5T_NATIVE_UINT32 : H5T_NATIVE_UINT16;
@@ -117,10 +136,9 @@ static ls_status close_file(ls_token_writer *writer)
 void ls_token_writer_destroy(ls_token_writer *writer)
 {
     if (writer == NULL) return;
-    if (writer->file >= 0) {
-        (void)close_file(writer);
-        (void)unlink(writer->partial);
-    }
+    if (writer->file >= 0) (void)close_file(writer);
+    if (writer->started) (void)unlink(writer->partial);
+    ls_file_unlock(writer->lock);
     for (int split = 0; split < 2; split++) {
         free(writer->splits[split].chunk);
         free(writer->splits[split].ends);
@@ -259,6 +277,6 @@ ls_status ls_token_writer_commit(ls_token_writer *writer, const char *sources)
     LS_TRY(ls_hdf5_write_text(writer->file, "sources", sources));
     ls_status status = close_file(writer);
     if (status == LS_OK) status = ls_file_commit(writer->partial, writer->path);
-    if (status != LS_OK) (void)unlink(writer->partial);
+    writer->started = status != LS_OK;
     return status;
 }

@@ -33,6 +33,7 @@ typedef struct run {
     int64_t steps_here;      /* taken by this process */
     int64_t saved_step;      /* of the newest checkpoint, -1: none */
     int *news;               /* [size][2] of agree */
+    int lock;                /* of the run's folder, against a second process; -1: none */
 } run;
 
 /* ---- what a step tells ------------------------------------------------------------------------------------------- */
@@ -206,7 +207,7 @@ static ls_status agree(run *self, ls_status own, int *signal_number)
     return failed ? ls_comm_agree(self->comm, own) : LS_OK;
 }
 
-/* Adds to a failure which checkpoint the run can go on from. */
+/* Adds to a failure (a number that is not finite, a full disk) which checkpoint the run can go on from. */
 static ls_status explain_stop(const run *self, ls_status status)
 {
     char *sentence = ls_text_format("%s", ls_error_text());
@@ -241,12 +242,10 @@ static ls_status loop(run *self)
     while (status == LS_OK && trainer->step < trainer->schedule.steps && signal_number == 0)
         status = agree(self, take_step(self), &signal_number);
     ls_log_progress_end();
-    if (status == LS_NOT_FINITE || trainer->exec.status != LS_OK)
-        return self->leads ? explain_stop(self, status) : status;
-    LS_TRY(status);
+    if (status != LS_OK) return self->leads ? explain_stop(self, status) : status;
     if (trainer->step < trainer->schedule.steps) return stop_for_signal(self, signal_number);
     char took[32];
-    ls_log_info("trained %lld steps in %s; the model is %s/checkpoints/step-%08lld.h5", (long long)trainer->step,
+    ls_log_info("trained %lld steps in %s; the model is %s/checkpoints/step-%08lld.h5", (long long)self->steps_here,
                 duration_text(ls_seconds_now() - self->began, took, sizeof took), trainer->config->run_dir,
                 (long long)trainer->step);
     return LS_OK;
@@ -283,6 +282,7 @@ static ls_status open_run_folder(run *self)
     const ls_trainer *trainer = &self->trainer;
     const char *run_dir = trainer->config->run_dir;
     LS_TRY(ls_file_make_folders(run_dir));
+    LS_TRY(ls_file_lock(&self->lock, run_dir));
     ls_checkpoint_clean(run_dir);
     char *path = ls_file_join(run_dir, "config.yaml");
     const ls_status status = ls_file_write_atomic(path, trainer->config_text, strlen(trainer->config_text));
@@ -367,6 +367,7 @@ ls_status ls_train_run_shared(ls_train_config *config, bool resume, ls_comm *com
     self.comm = comm;
     self.leads = ls_comm_rank(comm) == 0;
     if (!self.leads) ls_log_set_quiet(1);
+    self.lock = -1;
     ls_interrupt_install();
     /* Ctrl-C also ends the `tee` that reads the progress line, and that must not keep the run from saving. */
     (void)signal(SIGPIPE, SIG_IGN);
@@ -380,6 +381,7 @@ ls_status ls_train_run_shared(ls_train_config *config, bool resume, ls_comm *com
         }
         ls_trainer_destroy(&self.trainer);
     }
+    ls_file_unlock(self.lock);
     free(self.evaluation);
     free(self.news);
     free(checkpoint);

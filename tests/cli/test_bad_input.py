@@ -1,4 +1,5 @@
 """Bad input gets one clear sentence and status 2, and nothing is written or lost."""
+import fcntl
 import os
 import struct
 import unittest
@@ -159,6 +160,28 @@ class Files(ProgramTest):
 
     def test_run_folder_in_use(self):
         self.bad("train", "config.yaml", says="run")
+
+    def test_another_process_is_writing(self):
+        os.makedirs(self.path("other"))
+        lines = ("cpu kernels", "parameters")
+        with open(self.path("tokens.h5.partial"), "w") as partial:
+            fcntl.flock(partial, fcntl.LOCK_EX)
+            self.bad("prepare", "--tokenizer", "bytes", "--out", "tokens.h5", "text.txt", says="tokens.h5.partial")
+            folder = os.open(self.path("other"), os.O_RDONLY)
+            fcntl.flock(folder, fcntl.LOCK_EX)
+            self.bad("train", "config.yaml", "run_dir=other", says="other", before=lines)
+            os.close(folder)
+        self.good("prepare", "--tokenizer", "bytes", "--out", "tokens.h5", "text.txt")
+        self.assertFalse(os.path.exists(self.path("tokens.h5.partial")))
+        self.good("train", "config.yaml", "run_dir=other")
+
+    def test_prepare_replaces_token_files_only(self):
+        os.symlink("/dev/null", self.path("device"))
+        for name in ("text.txt", "config.yaml", "run/checkpoints/" + self.checkpoints()[-1], "device"):
+            self.bad("prepare", "--tokenizer", "bytes", "--out", name, "text.txt", says=(name, "not a token file"))
+        self.write("new.h5", "")
+        self.good("prepare", "--tokenizer", "bytes", "--out", "new.h5", "text.txt")
+        self.good("prepare", "--tokenizer", "bytes", "--out", "new.h5", "text.txt")
 
     def test_prepare(self):
         self.write("nothing.txt", "")

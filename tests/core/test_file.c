@@ -333,6 +333,40 @@ static void walks_stop_at_a_failure(void **state)
     CHECK_REFUSED(ls_file_walk("missing", collect, &seen), LS_IO, "missing: No such file");
 }
 
+static void locks_keep_others_out(void **state)
+{
+    (void)state;
+    int one, two;
+    CHECK_OK(ls_file_make_folders("folder"));
+    static const char *const paths[] = {"folder", "made"};
+    for (int i = 0; i < 2; i++) {
+        CHECK_OK(ls_file_lock(&one, paths[i]));
+        assert_true(one >= 0);
+        CHECK_REFUSED(ls_file_lock(&two, paths[i]), LS_BAD_INPUT, "another process is writing");
+        ls_file_unlock(one);
+        CHECK_OK(ls_file_lock(&two, paths[i]));
+        ls_file_unlock(two);
+    }
+    CHECK_REFUSED(ls_file_lock(&one, "absent/file"), LS_IO, "cannot create absent/file");
+}
+
+/* A device or a pipe is no file to be replaced. */
+static void special_files_are_written_to(void **state)
+{
+    (void)state;
+    char said[4] = "";
+    assert_int_equal(mkfifo("pipe", 0600), 0);
+    const int reader = open("pipe", O_RDONLY | O_NONBLOCK | O_CLOEXEC);
+    assert_true(reader >= 0);
+    CHECK_OK(ls_file_write_atomic("pipe", "abc", 3));
+    assert_int_equal(read(reader, said, sizeof said), 3);
+    assert_memory_equal(said, "abc", 3);
+    (void)close(reader);
+    struct stat about;
+    assert_int_equal(stat("pipe", &about), 0);
+    assert_true(S_ISFIFO(about.st_mode));
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, reset, check_leave_scratch)
 
 int main(void)
@@ -352,6 +386,8 @@ int main(void)
         TEST(walks_in_the_order_of_whole_paths),
         TEST(folders_sort_by_what_is_below_them),
         TEST(walks_stop_at_a_failure),
+        TEST(locks_keep_others_out),
+        TEST(special_files_are_written_to),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
