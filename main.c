@@ -28,7 +28,7 @@ static void print_help(FILE *file)
     for (size_t i = 0; i < COMMAND_COUNT; i++)
         (void)fprintf(file, "  %-10s %s\n", commands[i].name, commands[i].summary);
     (void)fprintf(file,
-                  "\n'layerskip COMMAND --help' tells all of a command's options.\n"
+                  "\n'layerskip COMMAND --help' tells all of a command's options, 'layerskip --version' the version.\n"
                   "Exit status: 0 success, 2 bad input or a failure the message explains, 130 stopped by a signal.\n");
 }
 
@@ -41,6 +41,10 @@ int main(int argc, char **argv)
     }
     if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "help") == 0) {
         print_help(stdout);
+        return 0;
+    }
+    if (strcmp(argv[1], "--version") == 0 || strcmp(argv[1], "-V") == 0) {
+        (void)printf("layerskip %s\n", LS_VERSION);
         return 0;
     }
     for (size_t i = 0; i < COMMAND_COUNT; i++) {

@@ -4,6 +4,7 @@
 #include <ctype.h>
 #include <math.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -70,9 +71,18 @@ static bool bounded_above(const ls_field *field)
     return !(field->minimum == 0 && field->maximum == 0) && field->maximum < 9e18;
 }
 
+/* The shortest form that reads back as the same number. */
 static void write_number(ls_text *text, double value)
 {
-    ls_text_addf(text, fabs(value) < 1e15 && trunc(value) == value ? "%.0f" : "%g", value);
+    char form[32];
+    if (fabs(value) < 0x1p63 && trunc(value) == value) {
+        ls_text_addf(text, "%.0f", value);
+        return;
+    }
+    int digits = 6;
+    do (void)snprintf(form, sizeof form, "%.*g", digits, value);
+    while (strtod(form, NULL) != value && digits++ < 17);
+    ls_text_addf(text, "%s", form);
 }
 
 void ls_config_range_write(ls_text *text, const ls_field *field)
@@ -211,10 +221,22 @@ static ls_status get_slice(ls_int_list *out, const ls_config_source *source, con
     return out->stop < 0 ? LS_OK : check_range(source, node, field, (double)out->stop - 1, scalar(node));
 }
 
+/* "1,2" is a text to YAML. */
+static ls_status refuse_commas(const ls_config_source *source, const yaml_node_t *node, const ls_field *field)
+{
+    return ls_config_refuse(source, node, field->path, "'%s' is not a list; write [%s]", scalar(node), scalar(node));
+}
+
+static bool has_commas(const yaml_node_t *node)
+{
+    return node != NULL && node->type == YAML_SCALAR_NODE && strchr(scalar(node), ',') != NULL;
+}
+
 static ls_status get_ints(ls_int_list *out, const ls_config_source *source, const yaml_node_t *node,
                           const ls_field *field)
 {
     *out = (ls_int_list){0};
+    if (has_commas(node)) return refuse_commas(source, node, field);
     if (node != NULL && node->type == YAML_SCALAR_NODE) {
         out->all = strcmp(scalar(node), "all") == 0;
         if (out->all) return LS_OK;
@@ -237,6 +259,7 @@ static ls_status get_doubles(ls_double_list *out, const ls_config_source *source
                              const ls_field *field)
 {
     int count = 0;
+    if (has_commas(node)) return refuse_commas(source, node, field);
     LS_TRY(count_items(&count, source, node, field));
     *out = (ls_double_list){ls_text_memory(NULL, (size_t)count * sizeof *out->values), count};
     for (int i = 0; i < count; i++) {

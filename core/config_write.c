@@ -61,13 +61,13 @@ static void write_kind(ls_text *text, const ls_field *field)
         ls_text_addf(text, "; default: %s", field->preset[0] == '\0' ? "none" : field->preset);
 }
 
-/* Words of `text` on lines of at most 100 bytes, each behind four blanks. */
+/* Words of `text` on lines of at most 78 bytes, which argp leaves alone, each behind four blanks. */
 static void print_wrapped(FILE *file, const char *text)
 {
     size_t column = 0;
     while (*text != '\0') {
         const size_t word = strcspn(text, " ");
-        if (column > 0 && column + 1 + word > 100) {
+        if (column > 0 && column + 1 + word > 78) {
             (void)fputc('\n', file);
             column = 0;
         }

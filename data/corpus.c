@@ -181,8 +181,8 @@ static ls_status take_field(const ls_corpus *corpus, const ls_document *document
         *length = strlen(value->valuestring);
         *text = ls_text_copy(value->valuestring, *length);
     } else {
-        status = LS_FAIL(LS_BAD_INPUT, "%s:%lld: not a JSON object with a string \"%s\"", path,
-                         (long long)document->line, corpus->text_field);
+        status = LS_FAIL(LS_BAD_INPUT, "%s:%lld: not a JSON object with a string \"%s\"; --text-field names another",
+                         path, (long long)document->line, corpus->text_field);
     }
     cJSON_Delete(object);
     return status;

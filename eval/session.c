@@ -39,7 +39,7 @@ static error_t parse_option(int key, char *argument, struct argp_state *state)
         status = ls_option_choice(&session->attention, "--attention", argument, ls_attention_names);
         break;
     case KEY_THREADS:
-        status = ls_command_int(&session->threads, "--threads", argument, 0, 4096);
+        status = ls_command_int(&session->threads, "--threads", argument, 0, 1024);
         break;
     case KEY_PRECISION:
         status = ls_option_choice(&session->precision, "--precision", argument, precisions);

@@ -154,7 +154,7 @@ const ls_field ls_train_fields[] = {
     CHOICE("attention", attention, ls_attention_names, "auto",
            "on a GPU: cuDNN, the built-in kernels, or whichever takes the case"),
     BOOL("tf32", tf32, "false", "a GPU may multiply fp32 in TF32, faster and with ten bits of mantissa"),
-    INT("threads", threads, 0, 4096, "0", "0: as many as the machine offers; the result does not depend on it"),
+    INT("threads", threads, 0, 1024, "0", "0: as many as the machine offers; the result does not depend on it"),
     CHOICE("precision", precision, ls_precision_names, "auto",
            "of computing; auto: bf16 where the processor has it; master weights and sums are fp32 always"),
     INT("log_every", log_every, 1, STEPS_MAX, "1", "steps between lines of metrics.jsonl and TensorBoard points"),

@@ -89,8 +89,8 @@ class ProgramTest(unittest.TestCase):
             return file.read()
 
     def start(self, *arguments, **options):
-        return subprocess.Popen([PROGRAM, *map(str, arguments)], cwd=self.folder, env=environment(),
-                                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options)
+        streams = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE} | options
+        return subprocess.Popen([PROGRAM, *map(str, arguments)], cwd=self.folder, env=environment(), **streams)
 
     def call(self, *arguments, **options):
         process = self.start(*arguments, **options)

@@ -39,6 +39,17 @@ class Help(ProgramTest):
             for line in re.findall(r"(?m)^ +(?:-\w, )?--[\w-]+(?:=\S+)?$\n(?! )", self.good(command, "--help")):
                 self.fail(f"{command}: {line!r} has no explanation")
 
+    def test_version(self):
+        self.assertRegex(self.good("--version"), r"^layerskip \d+\.\d+\.\d+\n$")
+
+    def test_keys_of_the_config(self):
+        keys = self.good("train", "--help").split("Keys of CONFIG.yaml")[1].splitlines()[1:]
+        self.assertGreater(len(keys), 100)
+        for line in keys:  # a key, or four blanks and what it means
+            self.assertRegex(line, r"^([a-z_0-9.]+|    \S.*|)$")
+        self.assertIn("    number in [0, 0.99999999]; default: 0.95", keys)
+        self.assertIn("    whole number in [0, 9007199254740991]; default: 1", keys)
+
     def test_wrong_usage(self):
         self.bad("quickstart", says="quickstart")
         for command in OPTIONS:
