@@ -2,6 +2,8 @@
  * comparison with the config that a checkpoint keeps. */
 #include "train/config.h"
 
+#include "core/text.h"
+
 #include <stdlib.h>
 #include <string.h>
 
@@ -21,12 +23,26 @@ static void derive(ls_train_config *config)
         config->layer_dropout.time = TIME_SHAPE(config->init_from == NULL ? LS_SHAPE_EXP : LS_SHAPE_UNIFORM);
 }
 
+/* The model's sentence begins with the name of its key; this puts the key's place before it. */
+static ls_status refuse_shape(void)
+{
+    char *sentence = ls_text_format("%s", ls_error_text());
+    char *key = ls_text_format("model.%.*s", (int)strcspn(sentence, " "), sentence);
+    const char *place = ls_config_place(key);
+    if (strcmp(place, "default") == 0) place = ls_config_place("model.hidden_size"); /* derived from it */
+    ls_error_clear();
+    const ls_status status = LS_FAIL(LS_BAD_INPUT, "%s: model.%s", place, sentence);
+    free(key);
+    free(sentence);
+    return status;
+}
+
 /* The shape with any vocabulary: the token file's may not be known yet. Fills head_dim. */
 static ls_status check_shape(ls_train_config *config)
 {
     ls_model_config shape = config->model;
     if (shape.vocab_size == 0) shape.vocab_size = 1;
-    LS_TRY(ls_model_config_check(&shape));
+    if (ls_model_config_check(&shape) != LS_OK) return refuse_shape();
     config->model.head_dim = shape.head_dim;
     return LS_OK;
 }
@@ -47,6 +63,9 @@ static ls_status check(ls_train_config *config)
         return REFUSE("schedule.decay_steps", "%lld and %lld of warm-up are above training.steps %lld",
                       (long long)config->schedule.decay_steps, (long long)config->schedule.warmup_steps,
                       (long long)config->training.steps);
+    if (config->schedule.decay_steps > 0 && config->schedule.kind != LS_SCHEDULE_WARMUP_STABLE_DECAY)
+        return REFUSE("schedule.decay_steps", "only schedule.kind: %s has them",
+                      ls_schedule_names[LS_SCHEDULE_WARMUP_STABLE_DECAY]);
     const ls_recipe recipe = ls_train_config_recipe(config);
     return ls_recipe_check(&recipe);
 }

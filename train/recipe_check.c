@@ -21,6 +21,23 @@ static list_fault check_list(const ls_int_list *list, int layers, int64_t *culpr
     return LIST_FINE;
 }
 
+static bool names_layers(const ls_int_list *list) { return list->all || list->slice || list->count > 0; }
+
+/* Values that another key switches off: whoever gives one means it to count. */
+static ls_status check_unused(const ls_recipe *recipe)
+{
+    if (recipe->depth_shape != LS_SHAPE_LIST && names_layers(&recipe->depth_layers))
+        return REFUSE("layer_dropout.layers", "only layer_dropout.depth: %s takes layers",
+                      ls_shape_names[LS_SHAPE_LIST]);
+    if (recipe->depth_shape != LS_SHAPE_STEP && recipe->depth_step != 0)
+        return REFUSE("layer_dropout.depth_step", "only layer_dropout.depth: %s has a first layer",
+                      ls_shape_names[LS_SHAPE_STEP]);
+    if (recipe->time_shape != LS_SHAPE_STEP && recipe->time_step != 0)
+        return REFUSE("layer_dropout.time_step", "only layer_dropout.time: %s has a first step",
+                      ls_shape_names[LS_SHAPE_STEP]);
+    return LS_OK;
+}
+
 static ls_status check_dropout(const ls_recipe *recipe)
 {
     int64_t culprit = 0;
@@ -33,9 +50,11 @@ static ls_status check_dropout(const ls_recipe *recipe)
     if (recipe->depth_shape == LS_SHAPE_STEP && (recipe->depth_step < 0 || recipe->depth_step > recipe->layers))
         return REFUSE("layer_dropout.depth_step", "%lld is not in [0, %d]", (long long)recipe->depth_step,
                       recipe->layers);
+    LS_TRY(check_unused(recipe));
     if (recipe->depth_shape != LS_SHAPE_LIST) return LS_OK;
-    if (!recipe->depth_layers.all && !recipe->depth_layers.slice && recipe->depth_layers.count == 0)
-        return REFUSE("layer_dropout.layers", "depth '%s' needs the layers named", ls_shape_names[LS_SHAPE_LIST]);
+    if (!names_layers(&recipe->depth_layers))
+        return REFUSE("layer_dropout.depth", "'%s' needs the layers named in layer_dropout.layers",
+                      ls_shape_names[LS_SHAPE_LIST]);
     switch (check_list(&recipe->depth_layers, recipe->layers, &culprit)) {
     case LIST_FINE:
         return LS_OK;

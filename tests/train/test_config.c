@@ -86,6 +86,10 @@ static void test_refusals(void **state)
     refuse("early_exit.layers=[4]", "early_exit.layers");
     refuse("schedule.warmup_steps=25", "schedule.warmup_steps");
     refuse("schedule.decay_steps=21", "schedule.decay_steps");
+    refuse("schedule.decay_steps=2", "only schedule.kind: warmup_stable_decay");
+    refuse("model.num_attention_heads=6", "config.yaml:2: model.hidden_size is 32");
+    refuse("model.num_key_value_heads=3", "config.yaml:5: model.num_attention_heads is 4");
+    refuse("model.hidden_size=12", "command line: model.head_dim is 3");
     refuse("device=abacus", "device");
 }
 

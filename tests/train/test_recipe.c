@@ -474,6 +474,17 @@ static void test_refusals(void **state)
     bad = good;
     bad.depth_shape = LS_SHAPE_LIST;
     check_refused(&bad, "layer_dropout.layers");
+    bad = good;
+    bad.depth_layers = (ls_int_list){.slice = true, .start = 1, .stop = -1, .step = 2};
+    check_refused(&bad, "only layer_dropout.depth: list");
+    bad = good;
+    bad.depth_step = 3;
+    check_refused(&bad, "only layer_dropout.depth: step");
+    bad = good;
+    bad.time_step = 3;
+    check_refused(&bad, "only layer_dropout.time: step");
+    bad.time_shape = LS_SHAPE_STEP;
+    assert_int_equal(ls_recipe_check(&bad), LS_OK);
     int64_t beyond[] = {2, 12}, unordered[] = {3, 2}, last[] = {2, 11}, fine[] = {1, 2};
     double one[] = {1.0}, two[] = {1.0, 1.0};
     bad = good;
