@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -37,7 +38,7 @@ static void write_script(ls_text *script, const ls_plot *plot)
     for (int c = 0; c < plot->count; c++) {
         const ls_curve *curve = plot->curves + c;
         ls_text_addf(script, "%s$data%d using 1:2 with %s lw 1.6 lt %d title ", c == 0 ? "plot " : ", ", c,
-                     curve->points || curve->series.count < 3 ? "linespoints pt 7 ps 0.4" : "lines", c + 1);
+                     curve->points || curve->series.count < 3 ? "linespoints pt 7 ps 0.4" : "lines", curve->colour + 1);
         add_quoted(script, curve->title);
     }
     ls_text_addf(script, "\n");
@@ -66,25 +67,31 @@ static char *cut_svg(char *document)
     return svg;
 }
 
+/* The script lies in memory alone; gnuplot, a grandchild, inherits it. */
+static int write_memory(const ls_text *script)
+{
+    const int file = memfd_create("layerskip-plot", 0);
+    for (size_t done = 0; file >= 0 && done < script->length;) {
+        const ssize_t count = write(file, script->bytes + done, script->length - done);
+        if (count <= 0) {
+            (void)close(file);
+            return -1;
+        }
+        done += (size_t)count;
+    }
+    return file;
+}
+
 char *ls_plot_svg(const ls_plot *plot)
 {
-    char path[] = "/tmp/layerskip-plot-XXXXXX";
-    const int descriptor = mkstemp(path);
-    if (descriptor < 0) return NULL;
     ls_text script = {0};
     write_script(&script, plot);
-    FILE *file = fdopen(descriptor, "w");
-    bool written = false;
-    if (file != NULL) {
-        written = fwrite(script.bytes, 1, script.length, file) == script.length;
-        written = fclose(file) == 0 && written;
-    } else {
-        (void)close(descriptor);
-    }
+    const int file = write_memory(&script);
     free(script.bytes);
-    char *command = ls_text_format("gnuplot %s 2>/dev/null", path);
-    char *svg = written ? cut_svg(output_of(command)) : NULL;
+    if (file < 0) return NULL;
+    char *command = ls_text_format("gnuplot /proc/self/fd/%d 2>/dev/null", file);
+    char *svg = cut_svg(output_of(command));
     free(command);
-    (void)unlink(path);
+    (void)close(file);
     return svg;
 }

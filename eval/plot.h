@@ -9,6 +9,7 @@ typedef struct ls_curve {
     char title[48];
     ls_series series;
     bool points; /* mark each point */
+    int colour;  /* from 0; the same in two plots, the same colour */
 } ls_curve;
 
 typedef struct ls_plot {

@@ -123,7 +123,7 @@ static void plot_exits(ls_text *page, const char *name, const ls_series *exits, 
     for (int l = 0; l < layers; l++) {
         if (exits[l].count == 0) continue;
         ls_curve *curve = curves + plot.count++;
-        *curve = (ls_curve){.series = exits[l], .points = points};
+        *curve = (ls_curve){.series = exits[l], .points = points, .colour = l};
         (void)snprintf(curve->title, sizeof curve->title,
                        l + 1 == layers ? "%d layers (all)"
                        : l == 0        ? "%d layer"
