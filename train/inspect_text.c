@@ -57,7 +57,7 @@ static void print_schedule(FILE *file, const cJSON *schedule)
     if (count == 0) return;
     const cJSON *rates = cJSON_GetObjectItemCaseSensitive(cJSON_GetArrayItem(schedule, 0), "dropout_rate");
     const int layers = cJSON_GetArraySize(rates);
-    (void)fprintf(file, "\ndropout rate and exit weight of every layer (-: exit off)\n");
+    (void)fprintf(file, "\ndropout rate and exit weight of every layer (-: exit off; exit l is --exit-layer l+1)\n");
     for (int first = 0; first < count; first += TABLE_STEPS)
         print_columns(file, schedule, layers, first, first + TABLE_STEPS < count ? first + TABLE_STEPS : count);
 }

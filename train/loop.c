@@ -38,7 +38,8 @@ typedef struct run {
 
 /* ---- what a step tells ------------------------------------------------------------------------------------------- */
 
-/* "1: 3.90 2: 3.72" of the exits below the last that are on, at most SHOWN_EXITS. */
+/* "  after 2 layers: 3.90, 3: 3.72" of the exits below the last that are on, at most SHOWN_EXITS. People read how many
+ * layers ran, the number that --exit-layer takes; files keep the layer's own number, counted from 0. */
 static const char *exits_text(const run *self, char *text, size_t size)
 {
     const ls_trainer *trainer = &self->trainer;
@@ -47,9 +48,11 @@ static const char *exits_text(const run *self, char *text, size_t size)
     text[0] = '\0';
     for (int l = 0; l + 1 < trainer->recipe.layers && shown <= SHOWN_EXITS && used < size; l++) {
         if (!(trainer->plan.exit_weight[l] > 0.0f)) continue;
-        const int length = shown == SHOWN_EXITS ? snprintf(text + used, size - used, " ...")
-                                                : snprintf(text + used, size - used, "%s %d: %.3f",
-                                                           shown == 0 ? "  exits" : "", l, trainer->exit_loss[l]);
+        const int length = shown == SHOWN_EXITS ? snprintf(text + used, size - used, ", ...")
+                           : shown == 0
+                               ? snprintf(text + used, size - used, "  after %d layer%s: %.3f", l + 1,
+                                          l == 0 ? "" : "s", trainer->exit_loss[l])
+                               : snprintf(text + used, size - used, ", %d: %.3f", l + 1, trainer->exit_loss[l]);
         used += (size_t)length;
         shown++;
     }
@@ -146,9 +149,9 @@ static ls_status evaluate(run *self)
     LS_TRY(ls_trainer_evaluate(trainer, self->evaluation, &tokens));
     if (!(tokens > 0.0) || !self->leads) return LS_OK;
     ls_text line = {0};
-    for (int l = 0; l < L; l++) ls_text_addf(&line, "  %d: %.3f", l, self->evaluation[l]);
-    ls_log_info("step %lld: held-out loss after layer%s", (long long)trainer->step,
-                line.bytes == NULL ? "" : line.bytes);
+    for (int l = 0; l < L; l++)
+        ls_text_addf(&line, l == 0 ? "after %d layer: %.3f" : ", %d: %.3f", l + 1, self->evaluation[l]);
+    ls_log_info("step %lld: held-out loss %s", (long long)trainer->step, line.bytes == NULL ? "" : line.bytes);
     free(line.bytes);
     for (int l = 0; l < L; l++) {
         (void)snprintf(tag, sizeof tag, "held_out_loss/layer_%02d", l);

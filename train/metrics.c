@@ -119,7 +119,7 @@ ls_status ls_metrics_evaluation(ls_metrics *metrics, int64_t step, int layers, c
     FILE *file = metrics->file;
     (void)fprintf(file, "{\"step\": %lld, \"evaluation\": {\"tokens\": %.0f, \"exits\": [", (long long)step, tokens);
     for (int l = 0; l < layers; l++) {
-        (void)fprintf(file, "%s{\"layer\": %d", l == 0 ? "" : ", ", l);
+        (void)fprintf(file, "%s{\"layer\": %d, \"layers_run\": %d", l == 0 ? "" : ", ", l, l + 1);
         put_field(file, "loss", loss[l]);
         put_field(file, "perplexity", exp(loss[l]));
         (void)fputs("}", file);
