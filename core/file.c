@@ -77,6 +77,21 @@ ls_status ls_file_read(char **text, size_t *length, const char *path)
     return LS_OK;
 }
 
+ls_status ls_file_read_stream(char **text, size_t *length, FILE *stream, const char *name)
+{
+    ls_text read = {0};
+    char piece[8192];
+    ls_text_add(&read, "", 0);
+    for (size_t got; (got = fread(piece, 1, sizeof piece, stream)) > 0;) ls_text_add(&read, piece, got);
+    if (ferror(stream) != 0) {
+        free(read.bytes);
+        return LS_FAIL(LS_IO, "cannot read %s: %s", name, strerror(errno));
+    }
+    *text = read.bytes;
+    *length = read.length;
+    return LS_OK;
+}
+
 static bool write_all(int file, const char *bytes, size_t length)
 {
     while (length > 0) {

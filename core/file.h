@@ -6,9 +6,12 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdio.h>
 
 /* Reads a whole regular file into malloc'ed memory with a NUL after it (not counted in *length). */
 ls_status ls_file_read(char **text, size_t *length, const char *path);
+/* The same of an open stream, to its end; `name` is for messages. */
+ls_status ls_file_read_stream(char **text, size_t *length, FILE *stream, const char *name);
 /* Writes beside `path`, syncs, renames over it: after a crash at any instant the old or the new file is there, whole. A
  * device or a pipe is written to, never replaced. */
 ls_status ls_file_write_atomic(const char *path, const void *bytes, size_t length);

@@ -40,7 +40,7 @@ enum {
 
 static const struct argp_option option_list[] = {
     {"prompt", 'p', "TEXT", 0, "The text to continue (default: the beginning of a document)", 1},
-    {"prompt-file", KEY_PROMPT_FILE, "FILE", 0, "The same, from a file", 1},
+    {"prompt-file", KEY_PROMPT_FILE, "FILE", 0, "The same, from a file; -: from standard input", 1},
     {"decode", KEY_DECODE, "MODE", 0,
      "autoregressive, early-exit (fewer layers, unverified), self-speculative, or prompt-lookup (default: "
      "self-speculative when --exit-layer is given, else autoregressive)",
@@ -155,7 +155,10 @@ static ls_status read_prompt(generate_job *job, const generate_options *options)
     }
     char *text = NULL;
     size_t length = options->prompt == NULL ? 0 : strlen(options->prompt);
-    if (options->prompt_file != NULL) LS_TRY(ls_file_read(&text, &length, options->prompt_file));
+    if (options->prompt_file != NULL && strcmp(options->prompt_file, "-") == 0)
+        LS_TRY(ls_file_read_stream(&text, &length, stdin, "standard input"));
+    else if (options->prompt_file != NULL)
+        LS_TRY(ls_file_read(&text, &length, options->prompt_file));
     const ls_status status =
         ls_tokenizer_encode(tokenizer, text == NULL ? options->prompt : text, length, &job->prompt, &job->prompt_count);
     free(text);
@@ -183,6 +186,12 @@ static ls_decode_options decoding_options(const generate_job *job, const generat
     };
 }
 
+static void warn_of_greedy(const generate_options *options)
+{
+    if (options->temperature > 0.0 || (options->top_k == 0 && options->top_p >= 1.0 && options->seed == 0)) return;
+    ls_log_warning("--top-k, --top-p and --seed change nothing without --temperature above 0");
+}
+
 static ls_status prepare(generate_job *job, const generate_options *options)
 {
     LS_TRY(ls_session_open(&job->session, &options->session));
@@ -190,6 +199,7 @@ static ls_status prepare(generate_job *job, const generate_options *options)
     job->decoding = decoding_options(job, options);
     LS_TRY(ls_decode_options_check(&job->decoding, model->config.num_hidden_layers));
     LS_TRY(read_prompt(job, options));
+    warn_of_greedy(options);
     const int64_t context = model->config.max_position_embeddings;
     const int64_t wanted = job->prompt_count + options->max_new_tokens;
     const int64_t capacity = wanted < context ? wanted : context;

@@ -189,7 +189,8 @@ static ls_status show(const ls_sweep *sweep, const sweep_options *options)
 {
     cJSON *document = ls_sweep_to_json(sweep);
     ls_status status = options->out == NULL ? LS_OK : store(document, options->out);
-    if (options->json && status == LS_OK) status = ls_json_print(stdout, document, true);
+    const ls_status printed = options->json ? ls_json_print(stdout, document, true) : LS_OK;
+    if (status == LS_OK) status = printed;
     cJSON_Delete(document);
     if (!options->json) ls_sweep_print(stdout, sweep);
     if (status == LS_OK && fflush(stdout) != 0) return LS_FAIL(LS_IO, "cannot write to standard output");

@@ -1,4 +1,5 @@
 """JSON outputs are one document with the documented keys, and they agree with each other."""
+import json
 import math
 import unittest
 
@@ -54,6 +55,40 @@ class Json(ProgramTest):
         documents = [self.document("generate", "--model", "run", "--json", "--max-new-tokens", 8, *prompt)
                      for prompt in (("--prompt", "abc "), ("--prompt-file", "prompt.txt"))]
         self.assertEqual(documents[0]["tokens"], documents[1]["tokens"])
+        with open(self.path("prompt.txt")) as prompt:
+            status, out, err = self.call("generate", "--model", "run", "--json", "--max-new-tokens", 8,
+                                         "--prompt-file", "-", stdin=prompt)
+        self.assertEqual((0, ""), (status, err))
+        self.assertEqual(documents[0]["tokens"], json.loads(out)["tokens"])
+
+    def test_sampling_without_temperature_is_pointed_out(self):
+        common = ["generate", "--model", "run", "--prompt", "abc ", "--max-new-tokens", 8, "--json"]
+        plain = self.document(*common)
+        for option in (["--top-k", 3], ["--top-p", 0.9], ["--seed", 7]):
+            status, out, err = self.call(*common, *option)
+            self.assertEqual((0, plain["tokens"]), (status, json.loads(out)["tokens"]))
+            self.assertIn("warning: ", err)
+            self.assertIn("--temperature", err)
+        status, _, err = self.call(*common, "--top-k", 3, "--temperature", 1)
+        self.assertEqual((0, ""), (status, err))
+
+    def test_layers_are_counted_as_they_run(self):
+        status, _, err = self.call("train", "config.yaml", "run_dir=counted", "evaluation.every=12",
+                                   "early_exit.weights=target", "early_exit.layers=[0, 2]", "early_exit.rotation=1",
+                                   "early_exit.curriculum=none")
+        self.assertEqual(0, status, err)
+        self.assertRegex(err, r"step 12/12  loss [\d.]+  after 1 layer: [\d.]+, 3: [\d.]+  ")
+        self.assertRegex(err, r"step 12: held-out loss after 1 layer: [\d.]+, 2: [\d.]+, 3: [\d.]+, 4: [\d.]+")
+        rows = self.metrics("counted")[-1]["evaluation"]["exits"]
+        self.assertEqual([(layer, layer + 1) for layer in range(LAYERS)],
+                         [(row["layer"], row["layers_run"]) for row in rows])
+
+    def test_sweep_prints_what_it_cannot_store(self):
+        status, out, err = self.call("sweep", "--model", "run", "--data", "tokens.h5", "--prompts", 1, "--repeats", 1,
+                                     "--json", "--out", "absent/sweep.json")
+        self.assertEqual(2, status, err)
+        self.assertIn("absent/sweep.json", err.splitlines()[-1])
+        self.assertIn("settings", json.loads(out))
 
     def test_eval(self):
         document = self.document("eval", "--model", "run", "--data", "tokens.h5", "--json")
