@@ -20,13 +20,14 @@ typedef struct eval_options {
     bool document_mask, json;
 } eval_options;
 
-enum { KEY_DATA = 0x3000, KEY_SEQUENCE_LENGTH, KEY_MAX_SAMPLES, KEY_DOCUMENT_MASK, KEY_JSON };
+enum { KEY_DATA = 0x3000, KEY_SEQUENCE_LENGTH, KEY_MAX_SAMPLES, KEY_NO_DOCUMENT_MASK, KEY_JSON };
 
 static const struct argp_option option_list[] = {
     {"data", KEY_DATA, "TOKENS.h5", 0, "Token file; its held-out split is used", 1},
     {"sequence-length", KEY_SEQUENCE_LENGTH, "T", 0, "Tokens a sample (default: the model's context)", 1},
     {"max-samples", KEY_MAX_SAMPLES, "N", 0, "Use N samples, spread evenly over the split (default 0: all)", 1},
-    {"document-mask", KEY_DOCUMENT_MASK, NULL, 0, "Confine attention to documents", 1},
+    {"no-document-mask", KEY_NO_DOCUMENT_MASK, NULL, 0,
+     "Let attention see the documents before (default: each on its own, as training does)", 1},
     {"json", KEY_JSON, NULL, 0,
      "Print {exits: [{layer, loss, perplexity}], tokens}; layer counts the layers run, as --exit-layer does", 2},
     {0},
@@ -49,8 +50,8 @@ static error_t parse_option(int key, char *argument, struct argp_state *state)
     case KEY_MAX_SAMPLES:
         status = ls_command_int(&options->max_samples, "--max-samples", argument, 0, INT32_MAX);
         break;
-    case KEY_DOCUMENT_MASK:
-        options->document_mask = true;
+    case KEY_NO_DOCUMENT_MASK:
+        options->document_mask = false;
         break;
     case KEY_JSON:
         options->json = true;
@@ -135,7 +136,7 @@ ls_status ls_eval_command(int argc, char **argv)
     static const struct argp argp = {
         option_list, parse_option, NULL, "Loss and perplexity of every exit layer on held-out text.",
         children,    NULL,         NULL};
-    eval_options options = {.session = ls_session_defaults()};
+    eval_options options = {.session = ls_session_defaults(), .document_mask = true};
     LS_TRY(ls_command_parse(&argp, argc, argv, &options));
 
     ls_session session;

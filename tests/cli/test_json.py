@@ -100,6 +100,22 @@ class Json(ProgramTest):
         self.assertEqual(sorted(row["layer"] for row in document["exits"]), [row["layer"] for row in document["exits"]])
         self.assertLess(document["exits"][-1]["loss"], math.log(257))
 
+    def test_eval_agrees_with_training(self):
+        self.write("short.jsonl", "".join(json.dumps({"text": "abc de " * (1 + i % 5)}) + "\n" for i in range(90)))
+        self.good("prepare", "--tokenizer", "bytes", "--validation", "0.5", "--out", "short.h5", "short.jsonl")
+        self.good("train", "config.yaml", "data.tokens=short.h5", "run_dir=short", "evaluation.every=12",
+                  "evaluation.batches=1000", "training.micro_batch_size=1")
+        samples = (self.document("inspect", "short.h5", "--json")["validation"]["tokens"] - 1) // CONTEXT
+        common = ["eval", "--model", "short", "--data", "short.h5", "--json", "--max-samples", samples]
+        trained, evaluated = self.metrics("short")[-1]["evaluation"], self.document(*common)
+        self.assertEqual(trained["tokens"], evaluated["tokens"])
+        for one, two in zip(trained["exits"], evaluated["exits"]):
+            self.assertEqual(one["layers_run"], two["layer"])
+            self.assertLess(abs(one["loss"] - two["loss"]), 1e-4)
+        crossing = self.document(*common, "--no-document-mask")
+        self.assertGreater(crossing["tokens"], evaluated["tokens"])
+        self.assertGreater(abs(crossing["exits"][-1]["loss"] - evaluated["exits"][-1]["loss"]), 1e-4)
+
     def test_inspect_schedule(self):
         document = self.document("inspect", "config.yaml", "--json", "--steps", "0,1,11", "layer_dropout.rate=0.4",
                                  "early_exit.scale=0.2", "early_exit.curriculum=none")
