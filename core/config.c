@@ -249,6 +249,15 @@ static ls_status use_value(const ls_config_source *source, yaml_node_t *root, vo
     return apply(self->reader, source, self->path, NULL, root);
 }
 
+/* The resolved config could not hold it, and a run could not be resumed. */
+static ls_status check_utf8(const char *name, const char *path, const char *text)
+{
+    char *valid = ls_text_valid_utf8(text, strlen(text));
+    const bool same = strcmp(valid, text) == 0;
+    free(valid);
+    return same ? LS_OK : LS_FAIL(LS_BAD_INPUT, "%s: %s: '%s' is not valid UTF-8", name, path, text);
+}
+
 /* A value given as text outside a file: a preset or an override. A string field takes the text as it is, unless it is
  * quoted, so that nobody has to know YAML's rules to name a file. */
 static ls_status apply_text(reader *self, const char *name, const char *path, const char *text)
@@ -256,6 +265,7 @@ static ls_status apply_text(reader *self, const char *name, const char *path, co
     const int i = find_field(self, path);
     if (i >= 0 && self->fields[i].kind == LS_FIELD_STRING && text[0] != '\0' && strchr("\"'~", text[0]) == NULL &&
         strcasecmp(text, "null") != 0) {
+        LS_TRY(check_utf8(name, path, text));
         ls_config_value_set_string(self->out, &self->fields[i], text);
         note_set(self, i, ls_text_copy(name, strlen(name)));
         return LS_OK;

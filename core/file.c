@@ -274,6 +274,14 @@ static int by_path(const FTSENT **a, const FTSENT **b)
     return next_one - next_two;
 }
 
+/* A regular file, or a link to one: data sets are kept as folders of links. */
+static bool is_readable_file(const FTSENT *entry)
+{
+    struct stat about;
+    if (entry->fts_info == FTS_F) return S_ISREG(entry->fts_statp->st_mode);
+    return entry->fts_info == FTS_SL && stat(entry->fts_accpath, &about) == 0 && S_ISREG(about.st_mode);
+}
+
 ls_status ls_file_walk(const char *path, ls_status (*visit)(const char *path, void *context), void *context)
 {
     struct stat about;
@@ -292,7 +300,7 @@ ls_status ls_file_walk(const char *path, ls_status (*visit)(const char *path, vo
             if (errno != 0) status = LS_FAIL(LS_IO, "cannot read all of %s: %s", path, strerror(errno));
             break;
         }
-        if (entry->fts_info == FTS_F && S_ISREG(entry->fts_statp->st_mode))
+        if (is_readable_file(entry))
             status = visit(entry->fts_path, context);
         else if (entry->fts_info == FTS_DNR || entry->fts_info == FTS_ERR || entry->fts_info == FTS_NS)
             status = LS_FAIL(LS_IO, "cannot read %s: %s", entry->fts_path, strerror(entry->fts_errno));

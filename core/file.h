@@ -32,8 +32,8 @@ bool ls_file_is_folder(const char *path);
 bool ls_file_exists(const char *path);
 /* malloc'ed "folder/name". */
 char *ls_file_join(const char *folder, const char *name);
-/* Calls `visit` for each regular file below `path` in byte order of the paths (for a file: itself). Symbolic links are
- * followed for the argument itself only. */
+/* Calls `visit` for each regular file below `path` in byte order of the paths (for a file: itself). Symbolic links to
+ * files are followed, those to folders for the argument itself only. */
 ls_status ls_file_walk(const char *path, ls_status (*visit)(const char *path, void *context), void *context);
 
 /* strerror in words a user can act on ("the disk is full"). */

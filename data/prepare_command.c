@@ -58,10 +58,12 @@ static const struct argp_option option_table[] = {
 
 static const char documentation[] =
     "Encodes text into a token file for training and evaluation.\v"
-    "A FILE is one document, except that each line of a .jsonl is one. Folders are walked; hidden files and files that "
-    "hold NUL bytes are left out. A document begins and ends as the tokenizer's template says, with a BOS token for "
-    "example, and ends with its end-of-text token; where the text itself holds that token, a new document begins. OUT "
-    "is replaced at the end, in one step.";
+    "A FILE is one document, except that each line of a .jsonl is one. Folders are walked, links to folders inside "
+    "them "
+    "not; hidden files and files that hold NUL bytes are left out. A document begins and ends as the tokenizer's "
+    "template says, with a BOS token for example, and ends with its end-of-text token; where the text itself holds "
+    "that "
+    "token, a new document begins. OUT is replaced at the end, in one step.";
 
 static error_t parse_option(int key, char *argument, struct argp_state *state)
 {

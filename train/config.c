@@ -50,6 +50,9 @@ static ls_status check_shape(ls_train_config *config)
 static ls_status check(ls_train_config *config)
 {
     LS_TRY(check_shape(config));
+    if (config->run_dir != NULL && strncmp(config->run_dir, "~/", 2) == 0) /* a folder of that name is a trap */
+        return REFUSE("run_dir", "'%s' begins with ~, which only a shell expands; write $HOME or the whole path",
+                      config->run_dir);
     if (config->data.sequence_length > config->model.max_position_embeddings)
         return REFUSE("data.sequence_length", "%lld is above model.max_position_embeddings %lld",
                       (long long)config->data.sequence_length, (long long)config->model.max_position_embeddings);

@@ -387,6 +387,10 @@ static void wrong_overrides_are_refused(void **state)
         {"exit.layers=[1,", "command line: not valid YAML"},
         {"steps=5\n---\n6", "second document"},
         {"data.name=", "command line: data.name: needs a text, but has no value"},
+        {"data.name=a\xff"
+         "b",
+         "command line: data.name: 'a\xff"
+         "b' is not valid UTF-8"},
         {"exit.layers=1,2", "command line: exit.layers: '1,2' is not a list; write [1,2]"},
         {"exit.weights=0.5,1", "command line: exit.weights: '0.5,1' is not a list; write [0.5,1]"},
     };

@@ -283,7 +283,9 @@ static void walks_in_the_order_of_whole_paths(void **state)
     assert_int_equal(symlink("a.c", "t/link"), 0);
     assert_int_equal(symlink(".", "t/loop"), 0);
     assert_int_equal(mkfifo("t/pipe", 0600), 0);
-    check_walk("t", "t/B t/a-b t/a.c t/a/b/c t/a/z t/a0 t/ab/x t/\xc3\xa9 ");
+    assert_int_equal(symlink("nowhere", "t/dangling"), 0);
+    assert_int_equal(symlink("pipe", "t/to-pipe"), 0);
+    check_walk("t", "t/B t/a-b t/a.c t/a/b/c t/a/z t/a0 t/ab/x t/link t/\xc3\xa9 ");
     check_walk("t/a/", "t/a/b/c t/a/z ");
     check_walk("t/a.c", "t/a.c ");
     check_walk("t/link", "t/link ");

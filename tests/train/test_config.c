@@ -91,6 +91,7 @@ static void test_refusals(void **state)
     refuse("model.num_key_value_heads=3", "config.yaml:5: model.num_attention_heads is 4");
     refuse("model.hidden_size=12", "command line: model.head_dim is 3");
     refuse("device=abacus", "device");
+    refuse("run_dir=~/runs/mine", "begins with ~");
 }
 
 /* Overrides of everything that changes a number of the run; each must be refused at resume under its own name. */
