@@ -20,7 +20,7 @@ typedef struct arguments {
 
 static const struct argp_option options[] = {
     {"json", 'j', NULL, 0, "One JSON document", 0},
-    {"steps", 's', "T,T,...", 0, "Steps of the schedule, from 0 (default: the start, the quarters, the end)", 0},
+    {"steps", 's', "T,T,...", 0, "Steps of the schedule, from 0 (default: the start, about the quarters, the end)", 0},
     {"memory", 'm', NULL, 0, "Tell what training with CONFIG.yaml allocates on its device, in bytes", 0},
     {"build", 'b', NULL, 0, "Tell what this program was built with, and this machine's processor", 0},
     {NULL, 0, NULL, 0, NULL, 0},

@@ -7,6 +7,8 @@
 
 #include <stdlib.h>
 
+enum { DEFAULT_STEPS = 5 };
+
 /* The type, and what it uses. */
 static void add_rope_scaling(cJSON *shape, const ls_rope_scaling *scaling)
 {
@@ -70,10 +72,27 @@ static ls_status add_step(cJSON *schedule, const ls_train_config *config, int64_
     return LS_OK;
 }
 
+/* The start, the quarters, the end. Quarters may all meet the same exits of a rotation, so each moves on by one step
+ * more. Returns how many. */
+static int default_steps(int64_t out[DEFAULT_STEPS], const ls_train_config *config)
+{
+    const int64_t last = config->training.steps - 1, quarter = (last + 1) / 4;
+    const int64_t turn = config->early_exit.curriculum == LS_CURRICULUM_ROTATIONAL ? 1 : 0;
+    int count = 0;
+    out[count++] = 0;
+    for (int64_t i = 1; i < 4; i++) {
+        const int64_t step = i * (quarter + turn);
+        if (step > out[count - 1] && step < last) out[count++] = step;
+    }
+    if (last > 0) out[count++] = last;
+    return count;
+}
+
 ls_status ls_inspect_add_schedule(cJSON *document, const ls_train_config *config, const ls_inspect_steps *steps)
 {
-    const int64_t last = config->training.steps - 1;
-    const int64_t quarters[] = {0, (last + 1) / 4, (last + 1) / 2, (last + 1) / 4 * 3, last};
+    int64_t chosen[DEFAULT_STEPS];
+    const ls_inspect_steps defaults = {.steps = chosen, .count = default_steps(chosen, config)};
+    const ls_inspect_steps *shown = steps->count > 0 ? steps : &defaults;
     const int64_t tokens = config->training.global_batch_size * config->data.sequence_length;
     (void)cJSON_AddNumberToObject(document, "layers", (double)config->model.num_hidden_layers);
     (void)cJSON_AddNumberToObject(document, "steps", (double)config->training.steps);
@@ -81,10 +100,8 @@ ls_status ls_inspect_add_schedule(cJSON *document, const ls_train_config *config
     cJSON *schedule = cJSON_AddArrayToObject(document, "schedule");
     double *values = ls_text_memory(NULL, sizeof *values * (size_t)config->model.num_hidden_layers);
     ls_status status = LS_OK;
-    for (int i = 0; status == LS_OK && i < steps->count; i++)
-        status = add_step(schedule, config, steps->steps[i], values);
-    for (int i = 0; status == LS_OK && steps->count == 0 && i < 5; i++)
-        if (i == 0 || quarters[i] > quarters[i - 1]) status = add_step(schedule, config, quarters[i], values);
+    for (int i = 0; status == LS_OK && i < shown->count; i++)
+        status = add_step(schedule, config, shown->steps[i], values);
     free(values);
     return status;
 }

@@ -29,13 +29,18 @@ static double cell(const cJSON *row, const char *key, int layer)
     return cJSON_GetArrayItem(cJSON_GetObjectItemCaseSensitive(row, key), layer)->valuedouble;
 }
 
-/* Steps first..last-1 beside each other: dropout rate and exit weight of every layer. */
+/* Steps first..last-1 beside each other: learning rate, and dropout rate and exit weight of every layer. */
 static void print_columns(FILE *file, const cJSON *schedule, int layers, int first, int last)
 {
     (void)fprintf(file, "\n  step ");
     for (int i = first; i < last; i++) {
         const cJSON *step = cJSON_GetObjectItemCaseSensitive(cJSON_GetArrayItem(schedule, i), "step");
         (void)fprintf(file, "  %14.0f", step->valuedouble);
+    }
+    (void)fprintf(file, "\n  lr   ");
+    for (int i = first; i < last; i++) {
+        const cJSON *rate = cJSON_GetObjectItemCaseSensitive(cJSON_GetArrayItem(schedule, i), "learning_rate");
+        (void)fprintf(file, "  %14.6g", rate->valuedouble);
     }
     (void)fprintf(file, "\n  layer");
     for (int i = first; i < last; i++) (void)fprintf(file, "  %6s  %6s", "rate", "exit");

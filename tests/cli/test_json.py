@@ -133,6 +133,19 @@ class Json(ProgramTest):
         for layer in range(LAYERS):
             self.assertAlmostEqual(scales[layer] / sum(scales), last["exit_weight"][layer], places=6)
 
+    def test_inspect_shows_all_of_a_rotation(self):
+        for steps in (1, 2, 5, 12, 400):
+            document = self.document("inspect", "config.yaml", "--json", f"training.steps={steps}",
+                                     "early_exit.weights=target", "early_exit.layers=[1, 2]", "early_exit.rotation=2")
+            shown = [row["step"] for row in document["schedule"]]
+            self.assertEqual(sorted(set(shown)), shown)
+            self.assertEqual((0, steps - 1), (shown[0], shown[-1]))
+        for layer in (1, 2):  # 400 / 4 is even: the quarters alone would show layer 1 only
+            self.assertTrue(any(row["exit_weight"][layer] > 0 for row in document["schedule"][:-1]))
+        text = self.good("inspect", "config.yaml", "training.steps=400", "optimizer.learning_rate=0.00125")
+        self.assertRegex(text, r"(?m)^  step +0 +101 +202 +303 +399$")
+        self.assertRegex(text, r"(?m)^  lr +0\.00125 ")
+
     def test_inspect_files(self):
         checkpoint = self.document("inspect", "run/checkpoints/" + self.checkpoints()[-1], "--json")
         config = self.document("inspect", "config.yaml", "--json", "model.vocab_size=257")
