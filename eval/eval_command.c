@@ -5,7 +5,6 @@
 #include "eval/commands.h"
 #include "eval/exit_loss.h"
 #include "eval/held_out.h"
-#include "eval/session.h"
 
 #include <errno.h>
 #include <math.h>
@@ -14,16 +13,14 @@
 #define TOKENS_A_PASS 2048
 
 typedef struct eval_options {
-    ls_session_options session;
-    const char *data;
+    ls_held_out_options held_out;
     int64_t sequence_length, max_samples;
     bool document_mask, json;
 } eval_options;
 
-enum { KEY_DATA = 0x3000, KEY_SEQUENCE_LENGTH, KEY_MAX_SAMPLES, KEY_NO_DOCUMENT_MASK, KEY_JSON };
+enum { KEY_SEQUENCE_LENGTH = 0x3000, KEY_MAX_SAMPLES, KEY_NO_DOCUMENT_MASK, KEY_JSON };
 
 static const struct argp_option option_list[] = {
-    {"data", KEY_DATA, "TOKENS.h5", 0, "Token file; its held-out split is used", 1},
     {"sequence-length", KEY_SEQUENCE_LENGTH, "T", 0, "Tokens a sample (default: the model's context)", 1},
     {"max-samples", KEY_MAX_SAMPLES, "N", 0, "Use N samples, spread evenly over the split (default 0: all)", 1},
     {"no-document-mask", KEY_NO_DOCUMENT_MASK, NULL, 0,
@@ -39,10 +36,7 @@ static error_t parse_option(int key, char *argument, struct argp_state *state)
     ls_status status = LS_OK;
     switch (key) {
     case ARGP_KEY_INIT:
-        state->child_inputs[0] = &options->session;
-        break;
-    case KEY_DATA:
-        options->data = argument;
+        state->child_inputs[0] = &options->held_out;
         break;
     case KEY_SEQUENCE_LENGTH:
         status = ls_command_int(&options->sequence_length, "--sequence-length", argument, 1, INT32_MAX);
@@ -55,9 +49,6 @@ static error_t parse_option(int key, char *argument, struct argp_state *state)
         break;
     case KEY_JSON:
         options->json = true;
-        break;
-    case ARGP_KEY_END:
-        if (options->data == NULL) status = LS_FAIL(LS_BAD_INPUT, "give the token file with --data TOKENS.h5");
         break;
     default:
         return ARGP_ERR_UNKNOWN;
@@ -132,23 +123,16 @@ static ls_status evaluate(const ls_session *session, const ls_token_file *file, 
 
 ls_status ls_eval_command(int argc, char **argv)
 {
-    static const struct argp_child children[] = {{&ls_session_argp, 0, NULL, 0}, {0}};
+    static const struct argp_child children[] = {{&ls_held_out_argp, 0, NULL, 0}, {0}};
     static const struct argp argp = {
         option_list, parse_option, NULL, "Loss and perplexity of every exit layer on held-out text.",
         children,    NULL,         NULL};
-    eval_options options = {.session = ls_session_defaults(), .document_mask = true};
+    eval_options options = {.held_out.session = ls_session_defaults(), .document_mask = true};
     LS_TRY(ls_command_parse(&argp, argc, argv, &options));
 
-    ls_session session;
-    ls_token_file file;
-    ls_status status = ls_session_open(&session, &options.session);
-    if (status == LS_OK) {
-        status = ls_held_out_open(&file, options.data, &session, options.session.model);
-        if (status == LS_OK) {
-            status = evaluate(&session, &file, &options);
-            ls_token_file_close(&file);
-        }
-    }
-    ls_session_close(&session);
+    ls_held_out held_out;
+    LS_TRY(ls_held_out_open(&held_out, &options.held_out));
+    const ls_status status = evaluate(&held_out.session, &held_out.file, &options);
+    ls_held_out_close(&held_out);
     return status;
 }

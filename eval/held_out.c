@@ -1,11 +1,59 @@
 #include "eval/held_out.h"
 
-ls_status ls_held_out_open(ls_token_file *out, const char *path, const ls_session *session, const char *model)
+#include <errno.h>
+
+enum { KEY_DATA = 0x2800 };
+
+static const struct argp_option options[] = {
+    {"data", KEY_DATA, "TOKENS.h5", 0, "Token file, of which the held-out split is used", 0},
+    {0},
+};
+
+static error_t parse_option(int key, char *argument, struct argp_state *state)
 {
-    LS_TRY(ls_token_file_open(out, path));
-    if (out->tokenizer_hash == ls_tokenizer_hash(session->tokenizer)) return LS_OK;
-    ls_token_file_close(out);
-    return LS_FAIL(LS_BAD_INPUT, "%s was made with another tokenizer than the model %s", path, model);
+    ls_held_out_options *held_out = state->input;
+    ls_status status = LS_OK;
+    switch (key) {
+    case ARGP_KEY_INIT:
+        state->child_inputs[0] = &held_out->session;
+        break;
+    case KEY_DATA:
+        held_out->data = argument;
+        break;
+    case ARGP_KEY_END:
+        if (held_out->data == NULL) status = LS_FAIL(LS_BAD_INPUT, "give the token file with --data TOKENS.h5");
+        break;
+    default:
+        return ARGP_ERR_UNKNOWN;
+    }
+    return status == LS_OK ? 0 : EINVAL;
+}
+
+static const struct argp_child children[] = {{&ls_session_argp, 0, NULL, 0}, {0}};
+
+const struct argp ls_held_out_argp = {options, parse_option, NULL, NULL, children, NULL, NULL};
+
+static ls_status open_file(ls_held_out *out, const ls_held_out_options *chosen)
+{
+    LS_TRY(ls_token_file_open(&out->file, chosen->data));
+    if (out->file.tokenizer_hash == ls_tokenizer_hash(out->session.tokenizer)) return LS_OK;
+    ls_token_file_close(&out->file);
+    return LS_FAIL(LS_BAD_INPUT, "%s was made with another tokenizer than the model %s", chosen->data,
+                   chosen->session.model);
+}
+
+ls_status ls_held_out_open(ls_held_out *out, const ls_held_out_options *chosen)
+{
+    ls_status status = ls_session_open(&out->session, &chosen->session);
+    if (status == LS_OK) status = open_file(out, chosen);
+    if (status != LS_OK) ls_session_close(&out->session);
+    return status;
+}
+
+void ls_held_out_close(ls_held_out *held_out)
+{
+    ls_token_file_close(&held_out->file);
+    ls_session_close(&held_out->session);
 }
 
 /* Documents of at least `length` tokens; the start of the wanted one, counted from 0, goes to *start. */

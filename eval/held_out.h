@@ -1,12 +1,27 @@
-/* The held-out split of a token file, for one model: opening it, and prompts from it. */
+/* A model beside the held-out split of a token file: the options that eval and sweep share, opening both, and prompts.
+ */
 #ifndef LS_EVAL_HELD_OUT_H
 #define LS_EVAL_HELD_OUT_H
 
 #include "data/token_file.h"
 #include "eval/session.h"
 
-/* Refuses a file that was made with another tokenizer than the model's; `model` names the checkpoint. */
-ls_status ls_held_out_open(ls_token_file *out, const char *path, const ls_session *session, const char *model);
+typedef struct ls_held_out_options {
+    ls_session_options session;
+    const char *data; /* token file */
+} ls_held_out_options;
+
+/* --data and the session's options: a child for a command's own argp; its input is an ls_held_out_options. */
+extern const struct argp ls_held_out_argp;
+
+typedef struct ls_held_out {
+    ls_session session; /* must not move */
+    ls_token_file file;
+} ls_held_out;
+
+/* Refuses a file that was made with another tokenizer than the model's. */
+ls_status ls_held_out_open(ls_held_out *out, const ls_held_out_options *options);
+void ls_held_out_close(ls_held_out *held_out);
 /* prompts [count, length]: the beginnings of documents spread evenly over the split, from those that hold at least
  * length + room tokens; where there are fewer than `count` of these, positions spread evenly. */
 ls_status ls_held_out_prompts(int32_t *prompts, int64_t count, int64_t length, int64_t room, const ls_token_file *file);

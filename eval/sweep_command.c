@@ -5,7 +5,6 @@
 #include "eval/commands.h"
 #include "eval/held_out.h"
 #include "eval/option.h"
-#include "eval/session.h"
 #include "eval/sweep.h"
 
 #include <errno.h>
@@ -16,8 +15,8 @@
 #define MOST_VALUES 32
 
 typedef struct sweep_options {
-    ls_session_options session;
-    const char *data, *out;
+    ls_held_out_options held_out;
+    const char *out;
     int64_t exit_layers[MOST_VALUES], draft_tokens[MOST_VALUES];
     int exit_count, draft_count;
     int64_t prompts, repeats, max_seconds;
@@ -26,8 +25,7 @@ typedef struct sweep_options {
 } sweep_options;
 
 enum {
-    KEY_DATA = 0x3000,
-    KEY_EXIT_LAYERS,
+    KEY_EXIT_LAYERS = 0x3000,
     KEY_DRAFT_TOKENS,
     KEY_PROMPTS,
     KEY_REPEATS,
@@ -39,7 +37,6 @@ enum {
 };
 
 static const struct argp_option option_list[] = {
-    {"data", KEY_DATA, "TOKENS.h5", 0, "Token file; prompts are taken from its held-out split", 1},
     {"exit-layers", KEY_EXIT_LAYERS, "E,...", 0, "Exit layers (default: a sixth, quarter, third and half of all)", 1},
     {"draft-tokens", KEY_DRAFT_TOKENS, "D,...", 0, "Draft lengths (default 2,4,8)", 1},
     {"prompts", KEY_PROMPTS, "N", 0, "Number of prompts (default 8)", 1},
@@ -58,10 +55,7 @@ static error_t parse_option(int key, char *argument, struct argp_state *state)
     ls_status status = LS_OK;
     switch (key) {
     case ARGP_KEY_INIT:
-        state->child_inputs[0] = &options->session;
-        break;
-    case KEY_DATA:
-        options->data = argument;
+        state->child_inputs[0] = &options->held_out;
         break;
     case KEY_EXIT_LAYERS:
         status = ls_option_ints(options->exit_layers, &options->exit_count, MOST_VALUES, "--exit-layers", argument, 1,
@@ -91,9 +85,6 @@ static error_t parse_option(int key, char *argument, struct argp_state *state)
         break;
     case KEY_JSON:
         options->json = true;
-        break;
-    case ARGP_KEY_END:
-        if (options->data == NULL) status = LS_FAIL(LS_BAD_INPUT, "give the token file with --data TOKENS.h5");
         break;
     default:
         return ARGP_ERR_UNKNOWN;
@@ -205,7 +196,7 @@ static ls_status sweep_model(const ls_session *session, const ls_token_file *fil
     if (options->exit_count == 0) default_exit_layers(options, model->config.num_hidden_layers);
     LS_TRY(fit_context(options, model->config.max_position_embeddings));
     ls_sweep_setting settings[(MOST_VALUES + 1) * MOST_VALUES];
-    ls_sweep sweep = {.model = options->session.model,
+    ls_sweep sweep = {.model = options->held_out.session.model,
                       .device = ls_device_names[session->exec.device],
                       .precision = ls_dtype_name(model->dtype),
                       .threads = session->exec.threads,
@@ -227,7 +218,7 @@ static ls_status sweep_model(const ls_session *session, const ls_token_file *fil
 
 ls_status ls_sweep_command(int argc, char **argv)
 {
-    static const struct argp_child children[] = {{&ls_session_argp, 0, NULL, 0}, {0}};
+    static const struct argp_child children[] = {{&ls_held_out_argp, 0, NULL, 0}, {0}};
     static const struct argp argp = {
         option_list,
         parse_option,
@@ -237,20 +228,16 @@ ls_status ls_sweep_command(int argc, char **argv)
         children,
         NULL,
         NULL};
-    sweep_options options = {
-        .session = ls_session_defaults(), .draft_tokens = {2, 4, 8}, .draft_count = 3, .prompts = 8, .repeats = 2};
+    sweep_options options = {.held_out.session = ls_session_defaults(),
+                             .draft_tokens = {2, 4, 8},
+                             .draft_count = 3,
+                             .prompts = 8,
+                             .repeats = 2};
     LS_TRY(ls_command_parse(&argp, argc, argv, &options));
 
-    ls_session session;
-    ls_token_file file;
-    ls_status status = ls_session_open(&session, &options.session);
-    if (status == LS_OK) {
-        status = ls_held_out_open(&file, options.data, &session, options.session.model);
-        if (status == LS_OK) {
-            status = sweep_model(&session, &file, &options);
-            ls_token_file_close(&file);
-        }
-    }
-    ls_session_close(&session);
+    ls_held_out held_out;
+    LS_TRY(ls_held_out_open(&held_out, &options.held_out));
+    const ls_status status = sweep_model(&held_out.session, &held_out.file, &options);
+    ls_held_out_close(&held_out);
     return status;
 }
