@@ -12,7 +12,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-static char scratch[64];
+static char scratch[4096];
 
 void check_error_has(const char *part, const char *file, int line)
 {
@@ -48,7 +48,8 @@ int check_leave_scratch(void **state)
 int check_enter_scratch(void **state)
 {
     if (check_leave_scratch(state) != 0) return -1;
-    (void)snprintf(scratch, sizeof scratch, "/tmp/layerskip-test-XXXXXX");
+    const char *place = getenv("TMPDIR");
+    (void)snprintf(scratch, sizeof scratch, "%s/layerskip-test-XXXXXX", place == NULL ? "/tmp" : place);
     return mkdtemp(scratch) != NULL && chdir(scratch) == 0 ? 0 : -1;
 }
 

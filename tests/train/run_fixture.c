@@ -89,9 +89,9 @@ char *run_fixture_path(const run_fixture *fixture, const char *name) { return ls
 
 void run_fixture_create(run_fixture *out, int64_t bytes, uint64_t seed)
 {
-    char name[] = "/tmp/layerskip-train-XXXXXX";
-    assert_non_null(mkdtemp(name));
-    out->folder = strdup(name);
+    const char *place = getenv("TMPDIR");
+    out->folder = ls_file_join(place == NULL ? "/tmp" : place, "layerskip-train-XXXXXX");
+    assert_non_null(mkdtemp(out->folder));
     out->tokens = run_fixture_path(out, "tokens.h5");
     run_fixture_write_tokens(out->tokens, bytes, seed, "bytes");
     char *config = run_fixture_path(out, "config.yaml");
