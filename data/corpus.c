@@ -2,6 +2,7 @@
 #include "data/corpus.h"
 
 #include "core/file.h"
+#include "core/interrupt.h"
 #include "core/json.h"
 #include "core/text.h"
 
@@ -26,6 +27,7 @@ static void add_source(ls_corpus *corpus, const char *path)
 /* A document of the source that was added last. */
 static ls_status add_document(ls_corpus *corpus, int64_t line, int64_t offset, int64_t length)
 {
+    if (ls_interrupt_requested()) return LS_FAIL(LS_INTERRUPTED, "interrupted; nothing was written");
     if (corpus->count == corpus->capacity) {
         const int64_t capacity = corpus->capacity == 0 ? 256 : 2 * corpus->capacity;
         ls_document *documents = realloc(corpus->documents, (size_t)capacity * sizeof *documents);

@@ -2,10 +2,14 @@
 #include "data_check.h"
 
 #include "core/file.h"
+#include "core/interrupt.h"
 #include "data/corpus.h"
 
+#include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/wait.h>
 
 static void make_tree(void)
 {
@@ -125,6 +129,31 @@ static void test_missing_files_are_refused(void **state)
     ls_corpus_destroy(&corpus);
 }
 
+static void list_interrupted(void *context)
+{
+    ls_corpus corpus = {.text_field = "text"};
+    ls_interrupt_install();
+    (void)raise(SIGINT);
+    const ls_status status = ls_corpus_add(&corpus, context);
+    (void)printf("%s: %s", ls_status_name(status), ls_error_text());
+    ls_corpus_destroy(&corpus);
+}
+
+/* Listing reads every file, which may take long. */
+static void test_listing_can_be_interrupted(void **state)
+{
+    (void)state;
+    char said[128];
+    make_tree();
+    check_write_file("lines.jsonl", "{}\n");
+    static const char *const inputs[] = {"tree", "lines.jsonl"};
+    for (int i = 0; i < 2; i++) {
+        const int ended = check_in_child(list_interrupted, (void *)(uintptr_t)inputs[i], 1, said, sizeof said);
+        CHECK_CHILD_EXITS(ended, 0);
+        assert_string_equal(said, "interrupted: interrupted; nothing was written");
+    }
+}
+
 #define IN_SCRATCH(test) cmocka_unit_test_setup_teardown(test, check_enter_scratch, check_leave_scratch)
 
 int main(void)
@@ -135,6 +164,7 @@ int main(void)
         IN_SCRATCH(test_lines),
         IN_SCRATCH(test_bad_lines_are_refused),
         IN_SCRATCH(test_missing_files_are_refused),
+        IN_SCRATCH(test_listing_can_be_interrupted),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
