@@ -1,4 +1,4 @@
-"""The float64 reference of make_fixture.py against transformers and PyTorch: losses and gradients of every step of both
+"""The float64 reference of make_fixture.py against transformers and PyTorch: losses and gradients of every step of all
 fixtures, from the initial weights. PyTorch computes in fp32, so they agree to its rounding.
 """
 import json
@@ -41,7 +41,7 @@ def as_case(step, layers):
 
 class Fixture(unittest.TestCase):
     def test_losses_and_gradients(self):
-        for name in ("tied.json", "untied.json"):
+        for name in ("tied.json", "untied.json", "options.json"):
             fixture = read(name)
             model, values = make_model(fixture)
             self.assertEqual(values.keys(), fixture["weights"].keys())

@@ -1,4 +1,4 @@
-"""Writes tied.json and untied.json beside itself: what test_float64.c compares the program with.
+"""Writes tied.json, untied.json and options.json beside itself: what test_float64.c compares the program with.
 
 An independent float64 implementation, in NumPy, of a small Llama trained with the LayerSkip recipe: the architecture
 of Touvron et al. 2023 and Su et al. 2021, the losses of Elhoushi et al. 2024 (arXiv 2404.16710), AdamW of Loshchilov
@@ -103,10 +103,23 @@ def rms_norm(x, weight, epsilon):
     return x * ((x * x).sum(-1) * (1.0 / size) + epsilon).power(-0.5) * weight
 
 
-def rotate(x, positions, theta):
+def frequencies(config):
+    """Radians a position of each pair. Llama 3.1 divides those that turn less than low_freq_factor times over the
+    original context, keeps those that turn more than high_freq_factor times, and mixes between the two."""
+    half = config["head_dim"] // 2
+    plain = config["rope_theta"] ** (-np.arange(half) / half)
+    scaling = config.get("rope_scaling")
+    if scaling is None:
+        return plain
+    turns = scaling["original_max_position_embeddings"] * plain / (2 * np.pi)
+    low, high = scaling["low_freq_factor"], scaling["high_freq_factor"]
+    kept = np.clip((turns - low) / (high - low), 0.0, 1.0)
+    return plain * (kept + (1 - kept) / scaling["factor"])
+
+
+def rotate(x, positions, frequency):
     """x [n,heads,T,D]: x cos + rotate_half(x) sin, both halves of a head sharing their angles."""
     half = x.value.shape[-1] // 2
-    frequency = theta ** (-np.arange(half) / half)
     angle = np.concatenate([positions[:, None, :, None] * frequency] * 2, axis=-1)
     swapped = np.concatenate([np.arange(half, 2 * half), np.arange(half)])
     sign = np.concatenate([-np.ones(half), np.ones(half)])
@@ -117,12 +130,16 @@ def attention(x, weights, prefix, config, first_key, positions):
     n, length, _ = x.value.shape
     query_heads, key_heads, size = (config[k] for k in ("num_attention_heads", "num_key_value_heads", "head_dim"))
 
-    def heads(name, count):
-        y = x @ weights[f"{prefix}.{name}_proj.weight"].transpose(1, 0)
-        return y.reshape(n, length, count, size).transpose(0, 2, 1, 3)
+    def project(y, name):
+        y = y @ weights[f"{prefix}.{name}_proj.weight"].transpose(1, 0)
+        return y + weights[f"{prefix}.{name}_proj.bias"] if config.get("attention_bias") else y
 
-    q = rotate(heads("q", query_heads), positions, config["rope_theta"])
-    k = rotate(heads("k", key_heads), positions, config["rope_theta"])
+    def heads(name, count):
+        return project(x, name).reshape(n, length, count, size).transpose(0, 2, 1, 3)
+
+    frequency = frequencies(config)
+    q = rotate(heads("q", query_heads), positions, frequency)
+    k = rotate(heads("k", key_heads), positions, frequency)
     v = heads("v", key_heads)
     shared_by = np.arange(query_heads) // (query_heads // key_heads)
     k, v = k.take((slice(None), shared_by)), v.take((slice(None), shared_by))
@@ -133,7 +150,7 @@ def attention(x, weights, prefix, config, first_key, positions):
     e = scores.exp() * visible[:, None].astype(float)
     out = (e * e.sum(-1).power(-1.0)) @ v
     out = out.transpose(0, 2, 1, 3).reshape(n, length, query_heads * size)
-    return out @ weights[f"{prefix}.o_proj.weight"].transpose(1, 0)
+    return project(out, "o")
 
 
 def mlp(x, weights, prefix):
@@ -243,10 +260,13 @@ def initial_weights(config, random):
                    prefix + "mlp.gate_proj.weight": (inner, hidden),
                    prefix + "mlp.up_proj.weight": (inner, hidden),
                    prefix + "mlp.down_proj.weight": (hidden, inner)}
+        if config.get("attention_bias"):
+            shapes |= {f"{prefix}self_attn.{name}_proj.bias": (size,)
+                       for name, size in (("q", queries), ("k", keys), ("v", keys), ("o", hidden))}
     shapes["model.norm.weight"] = (hidden,)
     if not config["tie_word_embeddings"]:
         shapes["lm_head.weight"] = (vocabulary, hidden)
-    return {name: np.rint((random.standard_normal(shape) * 0.12 + (len(shape) == 1)) / UNIT) * UNIT
+    return {name: np.rint((random.standard_normal(shape) * 0.12 + ("norm" in name)) / UNIT) * UNIT
             for name, shape in shapes.items()}
 
 
@@ -346,6 +366,13 @@ def main():
     write("untied.json", fixture(untied, options | {"decay_embeddings": True, "clip_norm": 0.0}, 3, 13, False, [
         "model.layers.1.self_attn.k_proj.weight", "model.layers.1.self_attn.v_proj.weight",
         "model.layers.2.self_attn.o_proj.weight", "model.layers.0.mlp.gate_proj.weight", "lm_head.weight"], 2))
+    scaling = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+               "original_max_position_embeddings": 48}
+    varied = model_config(hidden_size=21, intermediate_size=29, num_hidden_layers=3, num_attention_heads=3,
+                          num_key_value_heads=1, head_dim=12, vocab_size=37, rope_theta=1000.0,
+                          tie_word_embeddings=True, attention_bias=True, rope_scaling=scaling)
+    write("options.json", fixture(varied, options, 3, 17, True, [
+        f"model.layers.1.self_attn.{name}_proj.{kind}" for name in "qkvo" for kind in ("weight", "bias")], 3))
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-/* Eight optimizer steps of two small models against an independent float64 implementation (make_fixture.py): losses of
- * every exit, gradient norms, some gradients in full, and the weights after the last step. Plans drop samples, empty a
- * layer, rotate exits and rescale branches; documents confine attention. Tolerances are fp32 rounding, measured times
+/* Eight optimizer steps of three small models against an independent float64 implementation (make_fixture.py): losses
+ * of every exit, gradient norms, some gradients in full, and the weights after the last step. Plans drop samples, empty
+ * a layer, rotate exits and rescale branches; documents confine attention. Tolerances are fp32 rounding, measured times
  * about five; the planted mistakes at the end are far outside of them. */
 #include "core/json.h"
 #include "model/training.h"
@@ -61,9 +61,24 @@ static double number(const cJSON *object, const char *name)
 
 static double element(const cJSON *array, int64_t i) { return cJSON_GetArrayItem(array, (int)i)->valuedouble; }
 
+/* Both are absent from models that do without. */
+static void read_options_of_model(ls_model_config *config, const cJSON *json)
+{
+    const cJSON *scaling = cJSON_GetObjectItemCaseSensitive(json, "rope_scaling");
+    config->attention_bias = cJSON_IsTrue(cJSON_GetObjectItemCaseSensitive(json, "attention_bias"));
+    if (scaling == NULL) return;
+    config->rope_scaling = (ls_rope_scaling){
+        .type = LS_ROPE_LLAMA3,
+        .factor = number(scaling, "factor"),
+        .low_freq_factor = number(scaling, "low_freq_factor"),
+        .high_freq_factor = number(scaling, "high_freq_factor"),
+        .original_max_position_embeddings = (int64_t)number(scaling, "original_max_position_embeddings"),
+    };
+}
+
 static ls_model_config read_config(const cJSON *json)
 {
-    return (ls_model_config){
+    ls_model_config config = {
         .hidden_size = (int64_t)number(json, "hidden_size"),
         .intermediate_size = (int64_t)number(json, "intermediate_size"),
         .num_hidden_layers = (int64_t)number(json, "num_hidden_layers"),
@@ -77,6 +92,8 @@ static ls_model_config read_config(const cJSON *json)
         .initializer_range = number(json, "initializer_range"),
         .tie_word_embeddings = number(json, "tie_word_embeddings") != 0.0,
     };
+    read_options_of_model(&config, json);
+    return config;
 }
 
 static ls_optimizer_options read_options(const cJSON *json)
@@ -265,9 +282,9 @@ static double error_of(const char *name, ls_device device, bool recompute, int64
 static void test_steps_match(void **state)
 {
     (void)state;
-    static const char *const names[] = {"tied", "untied"};
+    static const char *const names[] = {"tied", "untied", "options"};
     for (int device = LS_DEVICE_REFERENCE; device <= LS_DEVICE_CPU; device++) {
-        for (int f = 0; f < 2; f++) {
+        for (int f = 0; f < 3; f++) {
             const double error = error_of(names[f], (ls_device)device, false, 0, NO_MISTAKE);
             print_message("%s, %s: largest error %.3f of its tolerance\n", names[f], ls_device_names[device], error);
             assert_true(error <= 1.0);
@@ -287,6 +304,7 @@ static void test_recomputation_matches(void **state)
     (void)state;
     assert_true(error_of("tied", LS_DEVICE_CPU, true, 0, NO_MISTAKE) <= 1.0);
     assert_true(error_of("untied", LS_DEVICE_REFERENCE, true, 0, NO_MISTAKE) <= 1.0);
+    assert_true(error_of("options", LS_DEVICE_CPU, true, 0, NO_MISTAKE) <= 1.0);
 }
 
 static void test_planted_mistakes_are_seen(void **state)
