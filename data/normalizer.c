@@ -57,24 +57,36 @@ ls_status ls_replacement_run(const ls_replacement *replacement, ls_regex_scratch
 
 void ls_normalizer_destroy(ls_normalizer *normalizer)
 {
-    for (int i = 0; i < normalizer->count; i++) ls_replacement_destroy(&normalizer->steps[i].replacement);
+    for (int i = 0; i < normalizer->count; i++) {
+        ls_replacement_destroy(&normalizer->steps[i].replacement);
+        ls_charsmap_destroy(&normalizer->steps[i].charsmap);
+    }
     normalizer->count = 0;
+}
+
+static ls_status run_step(const ls_normalizer *normalizer, const ls_normalizer_step *step, ls_regex_scratch *scratch,
+                          ls_buffer *out, const char *text, size_t length)
+{
+    switch (step->kind) {
+    case LS_NORMALIZER_PREPEND:
+        if (length > 0) LS_TRY(ls_buffer_add(out, step->replacement.content, step->replacement.content_length));
+        return ls_buffer_add(out, text, length);
+    case LS_NORMALIZER_CHARSMAP:
+        return ls_charsmap_run(&step->charsmap, normalizer->kept, out, text, length);
+    case LS_NORMALIZER_REPLACE:
+        break;
+    }
+    return ls_replacement_run(&step->replacement, scratch, out, text, length);
 }
 
 ls_status ls_normalizer_run(const ls_normalizer *normalizer, ls_regex_scratch *scratch, ls_buffer work[2],
                             const char **text, size_t *length)
 {
     for (int i = 0; i < normalizer->count; i++) {
-        const ls_normalizer_step *step = &normalizer->steps[i];
         ls_buffer *out = &work[i % 2];
         out->length = 0;
         LS_TRY(ls_buffer_reserve(out, *length + 16));
-        if (step->prepends) {
-            if (*length > 0) LS_TRY(ls_buffer_add(out, step->replacement.content, step->replacement.content_length));
-            LS_TRY(ls_buffer_add(out, *text, *length));
-        } else {
-            LS_TRY(ls_replacement_run(&step->replacement, scratch, out, *text, *length));
-        }
+        LS_TRY(run_step(normalizer, &normalizer->steps[i], scratch, out, *text, *length));
         *text = out->bytes;
         *length = out->length;
     }

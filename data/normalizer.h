@@ -5,6 +5,7 @@
 #define LS_DATA_NORMALIZER_H
 
 #include "data/buffer.h"
+#include "data/charsmap.h"
 #include "data/regex.h"
 
 /* Every match of a pattern becomes `content`. */
@@ -21,9 +22,16 @@ void ls_replacement_destroy(ls_replacement *replacement);
 ls_status ls_replacement_run(const ls_replacement *replacement, ls_regex_scratch *scratch, ls_buffer *out,
                              const char *text, size_t length);
 
+typedef enum ls_normalizer_kind {
+    LS_NORMALIZER_PREPEND, /* puts replacement.content before text that is not empty */
+    LS_NORMALIZER_REPLACE,
+    LS_NORMALIZER_CHARSMAP, /* the table of a SentencePiece model */
+} ls_normalizer_kind;
+
 typedef struct ls_normalizer_step {
-    bool prepends; /* puts replacement.content before text that is not empty, instead of replacing */
+    ls_normalizer_kind kind;
     ls_replacement replacement;
+    ls_charsmap charsmap;
 } ls_normalizer_step;
 
 enum { LS_NORMALIZER_STEPS = 16 };
@@ -31,6 +39,7 @@ enum { LS_NORMALIZER_STEPS = 16 };
 typedef struct ls_normalizer {
     ls_normalizer_step steps[LS_NORMALIZER_STEPS];
     int count;
+    const ls_added_tokens *kept; /* a charsmap leaves these as they are; NULL: none */
 } ls_normalizer;
 
 void ls_normalizer_destroy(ls_normalizer *normalizer);

@@ -39,33 +39,44 @@ ls_status ls_replacement_read(ls_replacement *out, const cJSON *replace, const c
     return LS_OK;
 }
 
-static ls_status add_normalizer(ls_normalizer *out, const cJSON *normalizer, const char *name)
+/* `charsmaps`: a Precompiled table is understood. The library reads one in a way of its own, SentencePiece by the
+ * longest match. */
+static ls_status add_normalizer(ls_normalizer *out, const cJSON *normalizer, bool charsmaps, const char *name)
 {
-    const char *type, *prefix;
+    const char *type, *content;
     LS_TRY(read_type(&type, normalizer, "normalizer", name));
     if (strcmp(type, "Sequence") == 0) {
         const cJSON *inner;
-        cJSON_ArrayForEach(inner, field(normalizer, "normalizers")) { LS_TRY(add_normalizer(out, inner, name)); }
+        cJSON_ArrayForEach(inner, field(normalizer, "normalizers"))
+        {
+            LS_TRY(add_normalizer(out, inner, charsmaps, name));
+        }
         return LS_OK;
     }
     if (out->count == LS_NORMALIZER_STEPS)
         return LS_FAIL(LS_BAD_INPUT, "%s: the normalizer has more than %d steps", name, LS_NORMALIZER_STEPS);
     ls_normalizer_step *step = &out->steps[out->count++];
     *step = (ls_normalizer_step){0};
+    step->kind = LS_NORMALIZER_REPLACE;
     if (strcmp(type, "Replace") == 0) return ls_replacement_read(&step->replacement, normalizer, name);
+    content = text_field(normalizer, "precompiled_charsmap");
+    if (strcmp(type, "Precompiled") == 0 && charsmaps && content != NULL) {
+        step->kind = LS_NORMALIZER_CHARSMAP;
+        return ls_charsmap_from_base64(&step->charsmap, content, name);
+    }
     if (strcmp(type, "Prepend") != 0) return LS_FAIL(LS_BAD_INPUT, "%s: normalizer '%s' is not supported", name, type);
-    prefix = text_field(normalizer, "prepend");
-    if (prefix == NULL) return LS_FAIL(LS_BAD_INPUT, "%s: a Prepend normalizer has nothing to prepend", name);
-    step->prepends = true;
-    step->replacement.content_length = strlen(prefix);
-    step->replacement.content = ls_text_copy(prefix, strlen(prefix));
+    content = text_field(normalizer, "prepend");
+    if (content == NULL) return LS_FAIL(LS_BAD_INPUT, "%s: a Prepend normalizer has nothing to prepend", name);
+    step->kind = LS_NORMALIZER_PREPEND;
+    step->replacement.content_length = strlen(content);
+    step->replacement.content = ls_text_copy(content, strlen(content));
     return LS_OK;
 }
 
-ls_status ls_normalizer_read(ls_normalizer *out, const cJSON *normalizer, const char *name)
+ls_status ls_normalizer_read(ls_normalizer *out, const cJSON *normalizer, bool charsmaps, const char *name)
 {
     if (normalizer == NULL || cJSON_IsNull(normalizer)) return LS_OK;
-    return add_normalizer(out, normalizer, name);
+    return add_normalizer(out, normalizer, charsmaps, name);
 }
 
 static ls_status add_stage(ls_pre_tokenizer *out, ls_stage stage, const char *name)

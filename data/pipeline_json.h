@@ -21,8 +21,8 @@
     "?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+"                                                                      \
     "|\\s+(?!\\S)|\\s+"
 
-/* Prepend, Replace, and a Sequence of them. */
-ls_status ls_normalizer_read(ls_normalizer *out, const cJSON *normalizer, const char *name);
+/* Prepend, Replace, with `charsmaps` Precompiled as SentencePiece reads it, and a Sequence of them. */
+ls_status ls_normalizer_read(ls_normalizer *out, const cJSON *normalizer, bool charsmaps, const char *name);
 /* Split, Digits, Metaspace, ByteLevel, and a Sequence of them in which nothing follows ByteLevel. *byte_level: it is
  * there. */
 ls_status ls_pre_tokenizer_read(ls_pre_tokenizer *out, bool *byte_level, const cJSON *pre_tokenizer, const char *name);

@@ -2,6 +2,7 @@
 #include "data/sentencepiece.h"
 
 #include "core/text.h"
+#include "data/charsmap.h"
 #include "data/utf8.h"
 #include "data/vocabulary.h"
 #include "sentencepiece.pb-c.h"
@@ -47,10 +48,14 @@ static ls_status check_settings(const conversion *c)
     if (type != BPE)
         return LS_FAIL(LS_BAD_INPUT, "%s: a SentencePiece model of %s type is not supported, only BPE is", c->name,
                        types[type >= 1 && type <= 4 ? type : 0]);
-    if (normalizer->precompiled_charsmap.len > 0 ||
-        (denormalizer != NULL && denormalizer->precompiled_charsmap.len > 0))
-        return LS_FAIL(LS_BAD_INPUT, "%s: the model's normalization '%s' is not supported, only 'identity' is", c->name,
-                       normalizer->name != NULL ? normalizer->name : "?");
+    if (denormalizer != NULL && denormalizer->precompiled_charsmap.len > 0)
+        return LS_FAIL(LS_BAD_INPUT, "%s: a SentencePiece model that denormalizes is not supported", c->name);
+    if (normalizer->precompiled_charsmap.len > 0) {
+        ls_charsmap map;
+        LS_TRY(ls_charsmap_create(&map, normalizer->precompiled_charsmap.data, normalizer->precompiled_charsmap.len,
+                                  c->name));
+        ls_charsmap_destroy(&map);
+    }
     if (trainer->treat_whitespace_as_suffix || !normalizer->escape_whitespaces)
         return LS_FAIL(LS_BAD_INPUT,
                        "%s: a SentencePiece model that treats blanks in a way of its own is not supported", c->name);
@@ -182,6 +187,13 @@ static cJSON *make_normalizer(const LsSentencepiece__NormalizerSpec *spec)
 {
     cJSON *list;
     cJSON *object = sequence("normalizers", &list);
+    if (spec->precompiled_charsmap.len > 0) {
+        char *text = ls_charsmap_to_base64(spec->precompiled_charsmap.data, spec->precompiled_charsmap.len);
+        cJSON *map = make("Precompiled");
+        (void)cJSON_AddStringToObject(map, "precompiled_charsmap", text);
+        (void)cJSON_AddItemToArray(list, map);
+        free(text);
+    }
     if (spec->remove_extra_whitespaces) {
         add_replace(list, "Regex", "\\A +", "");
         add_replace(list, "Regex", "[ " BLANK "]+\\z", "");

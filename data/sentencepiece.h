@@ -14,7 +14,7 @@
 #include <stddef.h>
 
 /* *json is malloc'ed. LS_BAD_INPUT, with the reason, for bytes that are no such model or one that is not supported
- * (Unigram, a normalization table, blanks as suffixes). `name` stands for the file in messages. */
+ * (Unigram, denormalization, blanks as suffixes). `name` stands for the file in messages. */
 ls_status ls_sentencepiece_to_json(char **json, const void *bytes, size_t length, const char *name);
 
 #endif

@@ -332,7 +332,7 @@ static void complete_detokenizer(ls_detokenizer *out, bool byte_level)
 static ls_status read_around(const reader *r, bool *byte_level)
 {
     ls_bpe_model *out = r->out;
-    LS_TRY(ls_normalizer_read(&out->normalizer, field(r->document, "normalizer"), r->name));
+    LS_TRY(ls_normalizer_read(&out->normalizer, field(r->document, "normalizer"), out->sentencepiece, r->name));
     LS_TRY(ls_pre_tokenizer_read(&out->pre_tokenizer, byte_level, field(r->document, "pre_tokenizer"), r->name));
     LS_TRY(ls_detokenizer_read(&out->detokenizer, field(r->document, "decoder"), r->name));
     complete_detokenizer(&out->detokenizer, *byte_level);
@@ -362,6 +362,7 @@ static ls_status read_document(const reader *r)
     const int32_t template_end = r->out->end_of_text;
     LS_TRY(read_added_tokens(r, added));
     if (template_end >= 0) r->out->end_of_text = template_end;
+    if (r->out->user_defined.count > 0) r->out->normalizer.kept = &r->out->user_defined;
     LS_TRY(read_bpe(r, model, byte_level));
     const int32_t stated_end = token_id(field(sentencepiece, "eos_id"));
     if (stated_end >= 0 && stated_end < size) r->out->end_of_text = stated_end;

@@ -190,6 +190,9 @@ BLANK_FAMILIES = {"llama2": llama2, "mistral": mistral, "codellama": codellama, 
 MODELS = {"sentencepiece": {},
           "sentencepiece_plain": {"vocab_size": 2000, "byte_fallback": False, "remove_extra_whitespaces": True,
                                   "split_by_whitespace": False, "split_digits": False},
+          "sentencepiece_nfkc": {"vocab_size": 4000, "normalization_rule_name": "nmt_nfkc", "remove_extra_whitespaces": True,
+                                 "user_defined_symbols": ["\ufb01", "x\u2460"]},
+          "sentencepiece_fold": {"vocab_size": 3000, "normalization_rule_name": "nfkc_cf", "byte_fallback": False},
           "sentencepiece_user": {"vocab_size": 3000, "add_dummy_prefix": False, "control_symbols": ["[INST]", "<pad>"],
                                  "user_defined_symbols": ["<|a|>", "quuz", "xyzzy", "\n\n\n", "<|a|>b", "ab"]}}
 
