@@ -2,6 +2,7 @@
 #include "core/threads.h"
 #include "data/commands.h"
 #include "eval/commands.h"
+#include "model/commands.h"
 #include "train/commands.h"
 
 #include <stdio.h>
@@ -13,6 +14,8 @@ static const ls_command commands[] = {
     {"generate", ls_generate_command, "text from a checkpoint: autoregressive, early-exit or self-speculative"},
     {"eval", ls_eval_command, "loss and perplexity of every exit layer"},
     {"sweep", ls_sweep_command, "decoding speed over exit layers and draft lengths"},
+    {"import", ls_import_command, "a Hugging Face folder to a checkpoint"},
+    {"export", ls_export_command, "a checkpoint to a Hugging Face folder, or to GGUF for llama.cpp"},
     {"report", ls_report_command, "report.html of a run folder"},
     {"inspect", ls_inspect_command, "shapes, parameters and the recipe's schedule of a file"},
     {"bench", ls_bench_command, "kernels, training and decoding as shares of this machine's ceilings"},

@@ -137,12 +137,6 @@ ls_status ls_parameters_write(hid_t file, const char *group, const ls_parameter_
     return status;
 }
 
-ls_status ls_parameter_read(hid_t file, const char *path, const char *group, const ls_parameter *entry, float *values)
-{
-    const ls_parameter_dataset set = ls_parameter_dataset_of(group, entry);
-    return ls_hdf5_read_array(file, path, set.name, H5T_NATIVE_FLOAT, set.rows, set.cols, values);
-}
-
 ls_status ls_parameters_read(hid_t file, const char *path, const char *group, const ls_parameter_table *table,
                              ls_exec *exec, float *block)
 {
@@ -151,7 +145,9 @@ ls_status ls_parameters_read(hid_t file, const char *path, const char *group, co
     ls_status status = LS_OK;
     for (int i = 0; i < table->count && status == LS_OK; i++) {
         const ls_parameter *entry = &table->entries[i];
-        status = ls_parameter_read(file, path, group, entry, ls_parameter_window_at(&window, entry));
+        const ls_parameter_dataset set = ls_parameter_dataset_of(group, entry);
+        status = ls_hdf5_read_array(file, path, set.name, H5T_NATIVE_FLOAT, set.rows, set.cols,
+                                    ls_parameter_window_at(&window, entry));
         if (status == LS_OK) status = ls_parameter_window_put(&window, entry);
     }
     ls_parameter_window_close(&window);

@@ -2,8 +2,10 @@
 #include "train/checkpoint.h"
 
 #include "core/file.h"
+#include "core/log.h"
 #include "core/text.h"
 #include "model/model_file.h"
+#include "model/weight_source.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -288,10 +290,9 @@ void ls_checkpoint_free(ls_checkpoint *checkpoint)
     memset(checkpoint, 0, sizeof *checkpoint);
 }
 
-static ls_status check_shape(hid_t file, const char *path, const ls_model_config *config)
+static ls_status check_same_shape(const ls_model_config *other, const char *path, const ls_model_config *config)
 {
-    ls_model_config saved;
-    LS_TRY(ls_model_config_read(file, path, &saved));
+    const ls_model_config saved = *other;
     const struct {
         const char *key;
         int64_t saved, here;
@@ -304,6 +305,7 @@ static ls_status check_shape(hid_t file, const char *path, const ls_model_config
         {"head_dim", saved.head_dim, config->head_dim},
         {"vocab_size", saved.vocab_size, config->vocab_size},
         {"tie_word_embeddings", saved.tie_word_embeddings, config->tie_word_embeddings},
+        {"attention_bias", saved.attention_bias, config->attention_bias},
     };
     for (size_t i = 0; i < sizeof sizes / sizeof sizes[0]; i++)
         if (sizes[i].saved != sizes[i].here)
@@ -312,6 +314,13 @@ static ls_status check_shape(hid_t file, const char *path, const ls_model_config
                            sizes[i].key, (long long)sizes[i].here, path, (long long)sizes[i].saved);
     LS_ASSERT(ls_model_config_equal_shape(&saved, config));
     return LS_OK;
+}
+
+static ls_status check_shape(hid_t file, const char *path, const ls_model_config *config)
+{
+    ls_model_config saved;
+    LS_TRY(ls_model_config_read(file, path, &saved));
+    return check_same_shape(&saved, path, config);
 }
 
 static ls_status read_block(hid_t file, const char *path, ls_optimizer *optimizer, ls_kept_block block)
@@ -359,36 +368,96 @@ ls_status ls_checkpoint_restore(ls_optimizer *optimizer, const char *path)
     return publish(optimizer, status);
 }
 
-static ls_status check_tokenizer(hid_t file, const char *path, const char *tokenizer)
+/* ---- weights alone ----------------------------------------------------------------------------------------------- */
+
+static ls_status check_tokenizer(const ls_weight_source *source, const char *tokenizer)
 {
-    char *saved;
-    LS_TRY(ls_hdf5_read_text(file, path, "tokenizer", &saved));
-    const bool same = strcmp(saved, tokenizer) == 0;
-    free(saved);
-    if (same) return LS_OK;
+    if (strcmp(source->tokenizer, tokenizer) == 0) return LS_OK;
     return LS_FAIL(LS_BAD_INPUT,
                    "%s was trained with another tokenizer than the one data.tokens was made with; prepare "
                    "the text with the model's tokenizer",
-                   path);
+                   source->path);
 }
 
-static ls_status restore_weights(hid_t file, const char *path, const char *tokenizer, ls_optimizer *optimizer)
+/* Weights go into any model of their shape, but mean what they meant only where these are the same too. */
+static void warn_of_differences(const ls_model_config *saved, const ls_model_config *config, const char *path)
 {
-    LS_TRY(check_tokenizer(file, path, tokenizer));
-    LS_TRY(check_shape(file, path, &optimizer->model->config));
-    return read_block(file, path, optimizer, LS_KEPT_MASTER);
+    const ls_rope_scaling *one = &saved->rope_scaling, *two = &config->rope_scaling;
+    const bool scaled = one->type != LS_ROPE_PLAIN, llama3 = one->type == LS_ROPE_LLAMA3;
+    if (saved->rope_theta != config->rope_theta)
+        ls_log_warning("model.rope_theta is %g, but %s has %g", config->rope_theta, path, saved->rope_theta);
+    if (saved->rms_norm_eps != config->rms_norm_eps)
+        ls_log_warning("model.rms_norm_eps is %g, but %s has %g", config->rms_norm_eps, path, saved->rms_norm_eps);
+    if (one->type != two->type || (scaled && one->factor != two->factor) ||
+        (llama3 && (one->low_freq_factor != two->low_freq_factor || one->high_freq_factor != two->high_freq_factor ||
+                    one->original_max_position_embeddings != two->original_max_position_embeddings)))
+        ls_log_warning("model.rope_scaling is not that of %s", path);
+}
+
+/* What the weights of a source pass through on their way to the pieces that this rank keeps. */
+typedef struct restoring {
+    const ls_weight_source *source;
+    ls_optimizer *optimizer;
+    ls_hdf5_piece *pieces; /* [buckets] of the parameter at hand */
+    int count;
+    float *values; /* a few rows */
+    void *stored;  /* the same as they are stored */
+} restoring;
+
+/* Elements first..first+count-1 of the parameter, in `values`, to where they are kept. */
+static ls_status keep(const restoring *r, int64_t first, int64_t count)
+{
+    float *base = ls_optimizer_base(r->optimizer, LS_KEPT_MASTER);
+    for (int i = 0; i < r->count; i++) {
+        const ls_hdf5_piece *piece = &r->pieces[i];
+        const int64_t begin = piece->first > first ? piece->first : first;
+        const int64_t end = piece->first + piece->count < first + count ? piece->first + piece->count : first + count;
+        if (begin < end)
+            LS_TRY(ls_exec_upload(r->optimizer->model->exec, base + piece->place + (begin - piece->first),
+                                  r->values + (begin - first), sizeof(float) * (size_t)(end - begin)));
+    }
+    return LS_OK;
+}
+
+static ls_status restore_parameter(restoring *r, int number)
+{
+    const ls_parameter *entry = &r->optimizer->model->table.entries[number];
+    const int64_t most = ls_weight_source_rows(entry);
+    r->count = find_pieces(r->pieces, r->optimizer, LS_KEPT_MASTER, entry, true);
+    for (int64_t row = 0; row < entry->rows; row += most) {
+        const int64_t rows = entry->rows - row < most ? entry->rows - row : most;
+        LS_TRY(ls_weight_source_read_float(r->source, number, row, rows, r->values, r->stored));
+        LS_TRY(keep(r, row * entry->cols, rows * entry->cols));
+    }
+    return LS_OK;
+}
+
+static ls_status restore_weights(const ls_weight_source *source, const char *tokenizer, ls_optimizer *optimizer)
+{
+    const ls_parameter_table *table = &optimizer->model->table;
+    const ls_model_config *config = &optimizer->model->config;
+    LS_TRY(check_tokenizer(source, tokenizer));
+    LS_TRY(check_same_shape(&source->config, source->path, config));
+    warn_of_differences(&source->config, config, source->path);
+    restoring r = {.source = source, .optimizer = optimizer};
+    r.pieces = ls_text_memory(NULL, sizeof *r.pieces * (size_t)optimizer->shards.count);
+    r.values = ls_text_memory(NULL, ls_weight_source_piece(table));
+    r.stored = ls_text_memory(NULL, ls_weight_source_piece(table));
+    ls_status status = LS_OK;
+    for (int i = 0; i < table->count && status == LS_OK; i++) status = restore_parameter(&r, i);
+    free(r.stored);
+    free(r.values);
+    free(r.pieces);
+    return status;
 }
 
 ls_status ls_checkpoint_restore_weights(ls_optimizer *optimizer, const char *tokenizer, const char *path)
 {
-    char *found_path;
-    hid_t file;
-    ls_status status = ls_checkpoint_find(&found_path, path);
-    if (status == LS_OK) status = ls_hdf5_open(&file, found_path, KIND);
+    ls_weight_source source;
+    ls_status status = ls_weight_source_open(&source, path, NULL);
     if (status == LS_OK) {
-        status = restore_weights(file, found_path, tokenizer, optimizer);
-        (void)H5Fclose(file);
+        status = restore_weights(&source, tokenizer, optimizer);
+        ls_weight_source_close(&source);
     }
-    free(found_path);
     return publish(optimizer, status);
 }

@@ -36,7 +36,7 @@ ls_status ls_checkpoint_read(ls_checkpoint *out, const char *path);
 void ls_checkpoint_free(ls_checkpoint *checkpoint);
 /* Master weights, moments and updates of a run of the same shape, published to the model. */
 ls_status ls_checkpoint_restore(ls_optimizer *optimizer, const char *path);
-/* Master weights alone, from any model file of the same shape whose tokenizer is `tokenizer`'s text. */
+/* Master weights alone, from any weight source of the same shape whose tokenizer is `tokenizer`'s text. */
 ls_status ls_checkpoint_restore_weights(ls_optimizer *optimizer, const char *tokenizer, const char *path);
 
 #endif

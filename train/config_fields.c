@@ -73,7 +73,8 @@ const ls_field ls_train_fields[] = {
         1 << 24, "8192", "llama3: the context first trained on"),
 
     STRING("init_from", init_from, "",
-           "checkpoint or run folder whose weights start the run (continual pretraining); absent: random weights"),
+           "checkpoint, run folder or Hugging Face folder whose weights start the run (continual pretraining); absent: "
+           "random weights"),
 
     STRING("data.tokens", data.tokens, "", "token file made by `layerskip prepare`"),
     INT("data.sequence_length", data.sequence_length, 1, 1 << 24, "1024", "T, tokens a sample"),

@@ -12,6 +12,8 @@ OPTIONS = {
                  "--json"],
     "eval": ["--model", "--data", "--json"],
     "sweep": ["--model", "--json"],
+    "import": ["--out", "--tokenizer", "HF_DIR"],
+    "export": ["--out", "--dtype", "--format", "gguf", "--max-shard-size", "CHECKPOINT"],
     "report": ["RUN"],
     "inspect": ["--json", "--steps"],
     "bench": ["kernels", "train", "decode", "--json"],

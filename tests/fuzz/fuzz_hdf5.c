@@ -15,6 +15,7 @@
 #include <unistd.h>
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+const char *__lsan_default_suppressions(void);
 
 enum { MOST_READ = 1 << 16 }; /* elements; a larger file that is good is not read in full */
 

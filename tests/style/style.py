@@ -13,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 
-FLOORS = {"core": 0, "kernels": 1, "data": 2, "model": 2, "optim": 3, "eval": 3, "train": 4}
+FLOORS = {"core": 0, "kernels": 1, "data": 2, "model": 3, "optim": 4, "eval": 4, "train": 5}
 SKIPPED_FOLDERS = {"build", "runs", ".git", ".venv", "__pycache__"}
 TEXT_SUFFIXES = (".c", ".h", ".py", ".sh", ".md", ".txt", ".yaml", ".json", ".cmake", ".proto", ".gp")
 HEAD_LINES = 10
