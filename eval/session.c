@@ -11,7 +11,8 @@ static const char *const precisions[] = {"auto", "bf16", "fp32", NULL};
 enum { KEY_DEVICE = 0x2000, KEY_DEVICE_INDEX, KEY_ATTENTION, KEY_THREADS, KEY_PRECISION };
 
 static const struct argp_option options[] = {
-    {"model", 'm', "CHECKPOINT", 0, "The model: a checkpoint, a run folder (its newest checkpoint) or a Hugging Face folder", 0},
+    {"model", 'm', "CHECKPOINT", 0,
+     "The model: a checkpoint, a run folder (its newest checkpoint) or a Hugging Face folder", 0},
     {"device", KEY_DEVICE, "cpu|cuda|reference", 0, "Where to run (default cpu)", 0},
     {"device-index", KEY_DEVICE_INDEX, "I", 0, "Which of the visible GPUs, from 0 (default 0)", 0},
     {"attention", KEY_ATTENTION, "auto|cudnn|builtin", 0, "Whose attention a GPU runs over whole sequences", 0},
