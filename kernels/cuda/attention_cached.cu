@@ -7,6 +7,7 @@
  * alone, and a row of a product of tiles does not feel the other rows. Hence the same bits for any R. */
 #include "kernels/cuda/attention.cuh"
 #include "kernels/cuda/attention_plain.cuh"
+#include "kernels/cuda/reduce.cuh"
 
 namespace ls
 {
@@ -146,35 +147,44 @@ __global__ void __launch_bounds__(PLAIN_THREADS) attention_cached_plain_kernel(C
     }
 }
 
+constexpr int JOIN_COLUMNS = 4; /* of a lane, a warp apart */
+
+template <bool BASE_2> __device__ __forceinline__ float exponential(float x) { return BASE_2 ? exp2f(x) : expf(x); }
+
 /* Joins the shares of head blockIdx.x % H of row blockIdx.x / H; BASE_2 says how the largest scores were counted. */
 template <class T, bool BASE_2>
-__global__ void __launch_bounds__(256)
+__global__ void __launch_bounds__(WARP)
     join_shares_kernel(T *__restrict__ out, Shares shares, int64_t start, int64_t H, int64_t D)
 {
     const int64_t row = blockIdx.x, first = row * shares.splits;
     const int64_t splits = divide_up(start + row / H + 1, SPLIT); /* the row's own */
-    float largest = -INFINITY, sum = 0.0f;
-    for (int64_t s = 0; s < splits; s++) largest = fmaxf(largest, shares.weight[first + s].x);
+    float largest = -INFINITY;
+    for (int64_t s = threadIdx.x; s < splits; s += WARP) largest = fmaxf(largest, shares.weight[first + s].x);
+    largest = warp_reduce<Maximum>(largest);
     const float base = largest == -INFINITY ? 0.0f : largest;
-    for (int64_t s = 0; s < splits; s++) {
-        const float2 weight = shares.weight[first + s];
-        sum = __fmaf_rn(weight.y, BASE_2 ? exp2f(weight.x - base) : expf(weight.x - base), sum);
-    }
-    for (int64_t d = threadIdx.x; d < D; d += blockDim.x) {
-        float mix = 0.0f;
+    for (int64_t column = threadIdx.x; column < D + threadIdx.x; column += JOIN_COLUMNS * WARP) {
+        float sum = 0.0f, mix[JOIN_COLUMNS] = {};
         for (int64_t s = 0; s < splits; s++) {
-            const float x = shares.weight[first + s].x - base;
-            mix = __fmaf_rn(shares.out[(first + s) * D + d], BASE_2 ? exp2f(x) : expf(x), mix);
+            const float2 weight = shares.weight[first + s];
+            const float factor = exponential<BASE_2>(weight.x - base);
+            sum = __fmaf_rn(weight.y, factor, sum);
+#pragma unroll
+            for (int i = 0; i < JOIN_COLUMNS; i++) {
+                const int64_t c = column + i * WARP;
+                if (c < D) mix[i] = __fmaf_rn(shares.out[(first + s) * D + c], factor, mix[i]);
+            }
         }
-        out[row * D + d] = from_float<T>(mix / sum);
+#pragma unroll
+        for (int i = 0; i < JOIN_COLUMNS; i++)
+            if (column + i * WARP < D) out[row * D + column + i * WARP] = from_float<T>(mix[i] / sum);
     }
 }
 
 template <class T, bool BASE_2> static cudaError_t join_shares(cudaStream_t stream, const CachedArguments<T> &a)
 {
     if (a.shares.out == nullptr) return cudaSuccess;
-    return launch<join_shares_kernel<T, BASE_2>>(static_cast<unsigned>(a.R * a.H), row_block(a.D).x, 0, stream, a.out,
-                                                 a.shares, a.start, a.H, a.D);
+    return launch<join_shares_kernel<T, BASE_2>>(static_cast<unsigned>(a.R * a.H), WARP, 0, stream, a.out, a.shares,
+                                                 a.start, a.H, a.D);
 }
 
 template <class T> struct RunCached {

@@ -79,9 +79,10 @@ __global__ void __launch_bounds__(PLAIN_THREADS) attention_forward_plain_kernel(
     }
 }
 
-constexpr int BACKWARD_TILES = 4; /* left and right factors, p, ds */
+/* Left and right factors; p and ds; rows of two tensors. */
 template <int C>
-constexpr size_t PLAIN_BACKWARD_SHARED = BACKWARD_TILES * sizeof(PlainTile) + 2 * PLAIN_TILE *C * sizeof(float);
+constexpr size_t PLAIN_BACKWARD_SHARED = 2 * sizeof(PlainTile) + 2 * sizeof(PlainWeights) +
+                                         2 * PLAIN_TILE *C * sizeof(float);
 
 template <class T, int C>
 __device__ __forceinline__ void store_plain(T *row, const float (&sum)[C / PLAIN_ACROSS], float factor, int64_t column,
@@ -100,7 +101,8 @@ __global__ void __launch_bounds__(PLAIN_THREADS) attention_keys_plain_kernel(Pla
 {
     LS_SHARED_DYNAMIC(float, shared);
     PlainTile *const tile = reinterpret_cast<PlainTile *>(shared);
-    float *const wide_queries = reinterpret_cast<float *>(tile + BACKWARD_TILES);
+    PlainWeights *const weights = reinterpret_cast<PlainWeights *>(tile + 2);
+    float *const wide_queries = reinterpret_cast<float *>(weights + 2);
     float *const wide_dout = wide_queries + PLAIN_TILE * C;
     const PlainPlace<T> place(a, a.G, C);
     const int64_t g = place.head, group = a.H / a.G, end = a.length;
@@ -129,13 +131,13 @@ __global__ void __launch_bounds__(PLAIN_THREADS) attention_keys_plain_kernel(Pla
                     const int64_t key = place.start + plain_row(r);
                     const bool seen = inside && low <= key && key <= query;
                     const float weight = seen ? expf(a.scale * p[r][c] - lse) : 0.0f;
-                    tile[2][plain_row(r)][plain_column(c)] = weight;
-                    tile[3][plain_row(r)][plain_column(c)] = seen ? weight * (ds[r][c] - delta) : 0.0f;
+                    weights[0][plain_row(r)][plain_column(c)] = weight;
+                    weights[1][plain_row(r)][plain_column(c)] = seen ? weight * (ds[r][c] - delta) : 0.0f;
                 }
             }
             __syncthreads();
-            add_plain<C>(dv, tile[2], wide_dout);
-            add_plain<C>(dk, tile[3], wide_queries);
+            add_plain<C>(dv, weights[0], wide_dout);
+            add_plain<C>(dk, weights[1], wide_queries);
         }
 #pragma unroll
     for (int r = 0; r < PLAIN_ROWS; r++) {
@@ -153,7 +155,8 @@ __global__ void __launch_bounds__(PLAIN_THREADS) attention_queries_plain_kernel(
 {
     LS_SHARED_DYNAMIC(float, shared);
     PlainTile *const tile = reinterpret_cast<PlainTile *>(shared);
-    float *const wide_keys = reinterpret_cast<float *>(tile + BACKWARD_TILES);
+    PlainWeights *const weights = reinterpret_cast<PlainWeights *>(tile + 2);
+    float *const wide_keys = reinterpret_cast<float *>(weights + 2);
     const PlainPlace<T> place(a, a.H, C);
     const int64_t h = place.head, g = h / (a.H / a.G), last = smaller(a.length, place.start + PLAIN_TILE);
     const auto queries = rows_of(place.rows(h, a.D), place.start, last);
@@ -183,11 +186,11 @@ __global__ void __launch_bounds__(PLAIN_THREADS) attention_queries_plain_kernel(
             for (int c = 0; c < PLAIN_COLUMNS; c++) {
                 const int64_t at = key + plain_column(c);
                 const bool seen = low[r] <= at && at <= high[r];
-                tile[2][plain_row(r)][plain_column(c)] =
+                weights[0][plain_row(r)][plain_column(c)] =
                     seen ? expf(a.scale * p[r][c] - lse[r]) * (ds[r][c] - delta[r]) : 0.0f;
             }
         __syncthreads();
-        add_plain<C>(dq, tile[2], wide_keys);
+        add_plain<C>(dq, weights[0], wide_keys);
     }
 #pragma unroll
     for (int r = 0; r < PLAIN_ROWS; r++)

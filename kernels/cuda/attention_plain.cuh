@@ -16,7 +16,9 @@ constexpr int PLAIN_ACROSS = 16, PLAIN_THREADS = 128;
 constexpr int PLAIN_ROWS = 4, PLAIN_COLUMNS = 2; /* of a thread's scores */
 constexpr int PLAIN_TILE = 32;
 
-using PlainTile = float[PLAIN_TILE][PLAIN_TILE + 1]; /* the odd pitch keeps columns in different banks */
+/* Factors are read down 16 columns by a warp, weights written in two rows 4 apart: neither meets a bank twice. */
+using PlainTile = float[PLAIN_TILE][PLAIN_TILE + 1];
+using PlainWeights = float[PLAIN_TILE][PLAIN_TILE + 4];
 
 __device__ __forceinline__ int plain_row(int r) { return threadIdx.x / PLAIN_ACROSS * PLAIN_ROWS + r; }
 __device__ __forceinline__ int plain_column(int c) { return threadIdx.x % PLAIN_ACROSS + c * PLAIN_ACROSS; }
@@ -67,7 +69,7 @@ __device__ __forceinline__ void multiply_plain(float (&s)[PLAIN_ROWS][PLAIN_COLU
 
 /* sum[r][i] += sum_k p[row][k] wide[k][x + 16i]. */
 template <int C>
-__device__ __forceinline__ void add_plain(float (&sum)[PLAIN_ROWS][C / PLAIN_ACROSS], const PlainTile &p,
+__device__ __forceinline__ void add_plain(float (&sum)[PLAIN_ROWS][C / PLAIN_ACROSS], const PlainWeights &p,
                                           const float *wide)
 {
 #pragma unroll 2
@@ -100,7 +102,8 @@ template <int C> struct Plain {
     float largest[PLAIN_ROWS], sum[PLAIN_ROWS]; /* the sum is this thread's part of the row's */
 };
 
-template <int C> constexpr size_t PLAIN_SHARED = 3 * sizeof(PlainTile) + PLAIN_TILE *C * sizeof(float);
+template <int C>
+constexpr size_t PLAIN_SHARED = 2 * sizeof(PlainTile) + sizeof(PlainWeights) + PLAIN_TILE *C * sizeof(float);
 
 /* 32 queries against keys first..last-1, of which row r sees low[r]..high[r]; columns column..column+C-1 of the
  * result. */
@@ -111,8 +114,9 @@ __device__ __forceinline__ void attend_plain(Plain<C> &plain, float *shared, Row
                                              int64_t column, int64_t D)
 {
     PlainTile *const tile = reinterpret_cast<PlainTile *>(shared);
-    PlainTile &left = tile[0], &right = tile[1], &p = tile[2];
-    float *const values = reinterpret_cast<float *>(tile + 3);
+    PlainTile &left = tile[0], &right = tile[1];
+    PlainWeights &p = *reinterpret_cast<PlainWeights *>(tile + 2);
+    float *const values = reinterpret_cast<float *>(&p + 1);
 #pragma unroll
     for (int r = 0; r < PLAIN_ROWS; r++) {
         plain.largest[r] = -INFINITY;

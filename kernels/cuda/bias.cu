@@ -80,7 +80,8 @@ static cudaError_t bias_add(cudaStream_t stream, T *x, const T *bias, int64_t ro
 {
     const dim3 block = row_block(divide_up(width, W));
     const unsigned along = blocks_for(width, block.x * W);
-    const unsigned down = static_cast<unsigned>(smaller(divide_up(rows, block.y), divide_up(4096, along)));
+    /* A thread keeps its bias for 16 rows. */
+    const unsigned down = static_cast<unsigned>(smaller(divide_up(rows, block.y * 16), 65535));
     return launch<bias_add_kernel<T, W>>(dim3(along, down), block, 0, stream, x, bias, rows, width);
 }
 

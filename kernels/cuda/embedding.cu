@@ -39,7 +39,10 @@ __global__ void __launch_bounds__(RANK_ROWS) rank_rows_kernel(int32_t *__restric
             if (start + threadIdx.x < rows) tile[threadIdx.x] = token[start + threadIdx.x];
             __syncthreads();
             const int count = static_cast<int>(smaller(RANK_ROWS, rows - start));
-            for (int i = 0; i < count; i++) rank += tile[i] < own || (tile[i] == own && start + i < row);
+            for (int i = 0; i < count; i++) {
+                const int32_t other = tile[i];
+                rank += other < own || (other == own && start + i < row);
+            }
         }
         if (row >= rows) continue;
         order[rank] = static_cast<int32_t>(row);

@@ -2,7 +2,7 @@
  *
  * bf16 runs on tensor cores straight from global memory: a lane's 16 bytes of a weight row are the factors of two
  * products of 16 columns, with columns taken in an order that x's fragments share. Eight warps cut the columns among
- * themselves and add up in the order of warps. fp32 gives a warp four rows of weights, its lanes the columns.
+ * themselves and add up in the order of warps. fp32 gives a warp some rows of weights, its lanes the columns.
  * Both sum a number of the result over the same columns in the same order whatever R is, and rows of a tensor-core
  * product do not feel each other: a row has the same bits in any company. */
 #include "kernels/cuda/ptx.cuh"
@@ -105,8 +105,6 @@ static cudaError_t matmul_rows(cudaStream_t stream, Out *out, const bf16 *x, con
 
 /* ---- fp32 -------------------------------------------------------------------------------------------------------- */
 
-constexpr int WIDE_WEIGHTS = 4; /* rows of weights of a warp */
-
 __device__ __forceinline__ Floats<4> load_columns(const float *row, int64_t k, const RowsSizes &size)
 {
     if (size.words && k < size.K) return load<4>(row + k);
@@ -116,27 +114,27 @@ __device__ __forceinline__ Floats<4> load_columns(const float *row, int64_t k, c
     return v;
 }
 
-/* At most ROWS rows from blockIdx.y * 16 on. */
-template <int ROWS>
+/* At most ROWS rows from blockIdx.y * 16 on; a warp has WEIGHTS rows of weights. */
+template <int ROWS, int WEIGHTS>
 __global__ void __launch_bounds__(4 * WARP)
     matmul_rows_wide_kernel(float *__restrict__ out, const float *__restrict__ x, const float *__restrict__ weight,
                             RowsSizes size)
 {
     const int lane = threadIdx.x % WARP;
-    const int64_t n0 = (static_cast<int64_t>(blockIdx.x) * (blockDim.x / WARP) + threadIdx.x / WARP) * WIDE_WEIGHTS;
+    const int64_t n0 = (static_cast<int64_t>(blockIdx.x) * (blockDim.x / WARP) + threadIdx.x / WARP) * WEIGHTS;
     const int64_t row0 = static_cast<int64_t>(blockIdx.y) * ROWS_TOGETHER;
     if (n0 >= size.N) return; /* a whole warp */
-    float sum[WIDE_WEIGHTS][ROWS] = {};
+    float sum[WEIGHTS][ROWS] = {};
     for (int64_t k = lane * 4; k - lane * 4 < size.K; k += WARP * 4) {
-        Floats<4> w[WIDE_WEIGHTS];
+        Floats<4> w[WEIGHTS];
 #pragma unroll
-        for (int j = 0; j < WIDE_WEIGHTS; j++)
+        for (int j = 0; j < WEIGHTS; j++)
             w[j] = n0 + j < size.N ? load_columns(weight + (n0 + j) * size.K, k, size) : Floats<4>{};
 #pragma unroll
         for (int r = 0; r < ROWS; r++) {
             const Floats<4> v = row0 + r < size.R ? load_columns(x + (row0 + r) * size.K, k, size) : Floats<4>{};
 #pragma unroll
-            for (int j = 0; j < WIDE_WEIGHTS; j++)
+            for (int j = 0; j < WEIGHTS; j++)
 #pragma unroll
                 for (int i = 0; i < 4; i++) sum[j][r] = __fmaf_rn(v.at[i], w[j].at[i], sum[j][r]);
         }
@@ -144,25 +142,25 @@ __global__ void __launch_bounds__(4 * WARP)
 #pragma unroll
     for (int r = 0; r < ROWS; r++)
 #pragma unroll
-        for (int j = 0; j < WIDE_WEIGHTS; j++) {
+        for (int j = 0; j < WEIGHTS; j++) {
             const float total = warp_reduce<Sum>(sum[j][r]);
             if (lane == 0 && row0 + r < size.R && n0 + j < size.N) out[(row0 + r) * size.N + n0 + j] = total;
         }
 }
 
-template <int ROWS>
+template <int ROWS, int WEIGHTS>
 static cudaError_t run_wide(cudaStream_t stream, float *out, const float *x, const float *weight, const RowsSizes &size)
 {
-    const dim3 grid(blocks_for(size.N, 4 * WIDE_WEIGHTS), static_cast<unsigned>(divide_up(size.R, ROWS_TOGETHER)));
-    return launch<matmul_rows_wide_kernel<ROWS>>(grid, 4 * WARP, 0, stream, out, x, weight, size);
+    const dim3 grid(blocks_for(size.N, 4 * WEIGHTS), static_cast<unsigned>(divide_up(size.R, ROWS_TOGETHER)));
+    return launch<matmul_rows_wide_kernel<ROWS, WEIGHTS>>(grid, 4 * WARP, 0, stream, out, x, weight, size);
 }
 
 static cudaError_t matmul_rows(cudaStream_t stream, float *out, const float *x, const float *weight,
                                const RowsSizes &size)
 {
-    if (size.R == 1) return run_wide<1>(stream, out, x, weight, size);
-    if (size.R <= 4) return run_wide<4>(stream, out, x, weight, size);
-    return run_wide<ROWS_TOGETHER>(stream, out, x, weight, size);
+    if (size.R == 1 && size.N >= 8192) return run_wide<1, 16>(stream, out, x, weight, size);
+    if (size.R <= 4) return run_wide<4, 4>(stream, out, x, weight, size);
+    return run_wide<ROWS_TOGETHER, 4>(stream, out, x, weight, size);
 }
 
 } // namespace ls

@@ -12,6 +12,10 @@ struct Sum {
     template <class T> static __device__ __forceinline__ T none() { return T(0); }
 };
 
+struct Maximum { /* passes over a NaN */
+    static __device__ __forceinline__ float of(float a, float b) { return fmaxf(a, b); }
+};
+
 template <class T> __device__ __forceinline__ T from_lane_across(T v, int offset)
 {
     return __shfl_xor_sync(ALL_LANES, v, offset);

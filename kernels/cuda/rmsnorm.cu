@@ -33,6 +33,8 @@ __global__ void __launch_bounds__(256)
                            const int32_t *__restrict__ slot, const T *__restrict__ weight, int64_t rows, Divisor length,
                            int64_t width, float epsilon)
 {
+    Floats<W> w[KEPT<P>];
+    if constexpr (P > 0) each_word<W, P>(width, [&](int p, int64_t c) { w[p] = load<W>(weight + c); });
     const int64_t step = static_cast<int64_t>(gridDim.x) * blockDim.y;
     for (int64_t first = static_cast<int64_t>(blockIdx.x) * blockDim.y; first < rows; first += step) {
         const int64_t row = first + threadIdx.y;
@@ -50,10 +52,12 @@ __global__ void __launch_bounds__(256)
         const float scale = 1.0f / sqrtf(squares / static_cast<float>(width) + epsilon);
         if (live && threadIdx.x == 0 && rstd != nullptr) rstd[row] = scale;
         each_word<W, P>(own, [&](int p, int64_t c) {
-            if constexpr (P == 0) x[p] = load<W>(in + c);
-            const Floats<W> w = load<W>(weight + c);
+            if constexpr (P == 0) {
+                x[p] = load<W>(in + c);
+                w[p] = load<W>(weight + c);
+            }
 #pragma unroll
-            for (int i = 0; i < W; i++) x[p].at[i] = x[p].at[i] * scale * w.at[i];
+            for (int i = 0; i < W; i++) x[p].at[i] = x[p].at[i] * scale * w[p].at[i];
             store<W>(out + row * width + c, x[p]);
         });
     }
@@ -154,8 +158,10 @@ template <class T> struct NormForward {
 
     template <int W, int P> cudaError_t run(cudaStream_t stream, dim3 block) const
     {
-        return launch<rmsnorm_forward_kernel<T, W, P>>(blocks_for(rows, block.y), block, 0, stream, out, rstd, residual,
-                                                       slot, weight, rows, Divisor(length), width, epsilon);
+        /* Blocks enough for a GPU first, then up to 16 rows for the weights that a block keeps. */
+        const int64_t each = smaller(divide_up(rows, 256 * static_cast<int64_t>(block.y)), 16);
+        return launch<rmsnorm_forward_kernel<T, W, P>>(blocks_for(rows, block.y * each), block, 0, stream, out, rstd,
+                                                       residual, slot, weight, rows, Divisor(length), width, epsilon);
     }
 };
 

@@ -73,7 +73,7 @@ __global__ void __launch_bounds__(256)
     }
 }
 
-/* Row blockIdx.x; the warps of all blocks along y share its heads, so that even one row keeps many of them busy. */
+/* Row blockIdx.x; the warps of all blocks along y share its heads, so that few rows still keep many of them busy. */
 template <class T, int W>
 __global__ void __launch_bounds__(128)
     rope_append_kernel(T *__restrict__ qkv, Cache<T> cache, const float *__restrict__ cosines,
@@ -85,14 +85,15 @@ __global__ void __launch_bounds__(128)
     const Lanes lanes(per_head);
     const int64_t warp = static_cast<int64_t>(blockIdx.y) * blockDim.y + threadIdx.y;
     const int64_t warps = static_cast<int64_t>(gridDim.y) * blockDim.y;
-    for (int64_t first = warp * lanes.abreast; first < H + 2 * G; first += warps * lanes.abreast) {
-        const int64_t last = smaller(first + lanes.abreast, H + 2 * G);
-        rotate_row<T, W>(row, cosines + cache.position * half, sines + cache.position * half, 1.0f, lanes, first,
-                         smaller(last, H + G), H, half, cache);
-        const int64_t value = first + lanes.head - H - G; /* beyond the keys: copied */
-        if (value < 0 || value >= G) continue;
-        const T *const in = row + (H + G + value) * 2 * half;
-        T *const out = cache.value + (value * cache.capacity + cache.position) * 2 * half;
+    const int64_t each = divide_up(divide_up(H + 2 * G, lanes.abreast), warps) * lanes.abreast;
+    const int64_t first = warp * each, last = smaller(first + each, H + 2 * G);
+    rotate_row<T, W>(row, cosines + cache.position * half, sines + cache.position * half, 1.0f, lanes, first,
+                     smaller(last, H + G), H, half, cache);
+    /* Heads beyond the keys are values, copied. */
+    for (int64_t head = first + lanes.head; head < last; head += lanes.abreast) {
+        if (head < H + G) continue;
+        const T *const in = row + head * 2 * half;
+        T *const out = cache.value + ((head - H - G) * cache.capacity + cache.position) * 2 * half;
         for (int64_t i = static_cast<int64_t>(lanes.lane) * W; i < 2 * half; i += lanes.per_head * W)
             store<W>(out + i, load<W>(in + i));
     }
@@ -132,10 +133,10 @@ template <class T, int W>
 static cudaError_t append_in_words(cudaStream_t stream, T *qkv, Cache<T> cache, const float *cosines,
                                    const float *sines, int64_t start, int64_t R, int64_t H, int64_t G, int64_t half)
 {
-    const dim3 block(WARP, 4);
+    const dim3 block(WARP, R >= 128 ? 1 : 4); /* many rows: a warp takes a whole row and reads its angles once */
     const int per_head = lanes_per_head(half / W);
     const int64_t steps = divide_up(H + 2 * G, WARP / per_head); /* of one warp alone */
-    const unsigned along = static_cast<unsigned>(smaller(divide_up(steps, block.y), 64));
+    const unsigned along = R >= 128 ? 1 : static_cast<unsigned>(smaller(divide_up(steps, block.y), 64));
     return launch<rope_append_kernel<T, W>>(dim3(static_cast<unsigned>(R), along), block, 0, stream, qkv, cache,
                                             cosines, sines, per_head, start, H, G, half);
 }

@@ -317,8 +317,14 @@ static cudaError_t launch_kernel(const void *function, dim3 grid, dim3 threads, 
         arguments->emplace_back(static_cast<const char *>(argument[i]), kernel->sizes[i]);
     const size_t most_shared = kernel->most_dynamic > 48 * 1024 ? MOST_SHARED : 48 * 1024;
     return enqueue(stream, [=] {
+        alignas(16) static char constants[4096]; /* as many bytes of arguments as CUDA takes */
         std::vector<void *> pointers;
-        for (std::string &value : *arguments) pointers.push_back(&value[0]);
+        size_t used = 0;
+        for (const std::string &value : *arguments) {
+            pointers.push_back(constants + used);
+            memcpy(constants + used, value.data(), value.size());
+            used += (value.size() + 15) / 16 * 16;
+        }
         pointers.push_back(nullptr);
         return run_grid(kernel->call, pointers.data(), kernel->name.c_str(), grid, threads, shared, most_shared);
     });
