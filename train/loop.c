@@ -231,7 +231,8 @@ static const char *signal_text(int number)
 
 static ls_status stop_for_signal(run *self, int number)
 {
-    LS_TRY(save(self));
+    const ls_status saved = save(self);
+    if (saved != LS_OK) return self->leads ? explain_stop(self, saved) : saved;
     return LS_FAIL(LS_INTERRUPTED, "stopped by %s after step %lld; the checkpoint is saved, --resume continues it",
                    signal_text(number), (long long)self->trainer.step);
 }

@@ -1,7 +1,9 @@
 """Bad input gets one clear sentence and status 2, and nothing is written or lost."""
 import fcntl
 import os
+import signal
 import struct
+import time
 import unittest
 
 from program import CONTEXT, LAYERS, TOKENIZER, ProgramTest, limited
@@ -228,6 +230,18 @@ class FullDisk(ProgramTest):
         self.assertRegex(err.splitlines()[-1], r"^layerskip: .*checkpoints.*")
         self.assertEqual(content, self.read("run/checkpoints/" + old[0]))
         self.assertEqual([], [name for name in os.listdir(self.path("full/checkpoints")) if name.endswith(".h5")])
+
+
+    def test_stopping_where_nothing_can_be_saved(self):
+        self.prepare()
+        process = self.start("train", "config.yaml", "training.steps=100000", "checkpoint.every=0", "log_every=5",
+                             preexec_fn=limited(100000))
+        while process.poll() is None and not os.path.exists(self.path("run/metrics.jsonl")):
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        _, err = process.communicate(timeout=300)
+        self.assertEqual(2, process.returncode, err)
+        self.assertRegex(err.decode().splitlines()[-1], r"^layerskip: cannot write \S+: .*; no checkpoint was saved before$")
 
 
 class NotFinite(ProgramTest):
