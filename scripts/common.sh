@@ -41,6 +41,7 @@ python_environment() {
     fi
     say "python: making an environment for comparisons with Python libraries"
     rm -rf "$venv"
+    mkdir -p "$root/build"
     local install=("$venv/bin/python" -m pip install --quiet --disable-pip-version-check --retries 1 --timeout 20
         --only-binary :all:)
     if ! { /usr/bin/python3 -m venv --system-site-packages "$venv" &&
