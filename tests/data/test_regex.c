@@ -47,13 +47,30 @@ static void test_classes(void **state)
     assert_true(matches("(?i)ABC|x", "abc"));
 }
 
+/* Categories are those of Unicode 16, whatever PCRE2's are: characters of 15.0 and 16.0 count, one of 17.0 does not. */
+static void test_the_version_of_unicode(void **state)
+{
+    (void)state;
+    static const char *const letters[] = {"\xF0\xB1\x8D\x90", "\xE1\xB2\x89"}; /* U+31350, U+1C89 */
+    for (int i = 0; i < 2; i++) {
+        assert_true(matches("\\p{L}", letters[i]) && matches("[\\p{L}]", letters[i]) && matches("\\w", letters[i]));
+        assert_false(matches("\\P{L}", letters[i]) || matches("[\\P{L}]", letters[i]) ||
+                     matches("\\p{^L}", letters[i]));
+        assert_false(matches("[^\\p{L}]", letters[i]) || matches("\\p{N}", letters[i]));
+    }
+    assert_true(matches("\\p{Lu}", letters[1]) && matches("\\p{Lo}", letters[0]));
+    assert_true(matches("\\P{L}", "\xEA\x9F\x8E") && matches("[\\P{L}]", "\xEA\x9F\x8E")); /* U+A7CE */
+    assert_true(matches("\\d", "\xF0\x90\xB5\x80") && matches("\\D", "\xF0\x91\xB7\xA0")); /* U+10D40, U+11DE0 */
+    assert_true(matches("^[+-]$", "-") && matches("^[\\d-]$", "-"));
+}
+
 static void test_refusals(void **state)
 {
     (void)state;
     static const char *const patterns[] = {
-        "a(?i)b", "\\h",     "\\bx",    "[\\W]", "(a)\\1",      "[a[b]]", "[a-z&&[aeiou]]", "\\p{Han}",
-        "\\pL",   "\\p{L",   "a{1,3}+", "a{2}?", "a{,3}",       "(?m:.)", "(*VERB)",        "(?<n>a)",
-        "[]a]",   "\\uzzzz", "\\G",     "a\\",   "[[:alpha:]]", "a{",
+        "a(?i)b", "\\h",     "\\bx",        "[\\W]", "(a)\\1",  "[a[b]]",     "[a-z&&[aeiou]]", "\\p{Han}", "\\pL",
+        "\\p{L",  "a{1,3}+", "a{2}?",       "a{,3}", "(?m:.)",  "(*VERB)",    "(?<n>a)",        "[]a]",     "\\uzzzz",
+        "\\G",    "a\\",     "[[:alpha:]]", "a{",    "[a-\\d]", "[!-\\p{L}]", "\\p{Xx}",        "\\p{}",
     };
     for (size_t i = 0; i < sizeof patterns / sizeof patterns[0]; i++) {
         char *out = NULL;
@@ -107,9 +124,8 @@ static void test_utf8(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_classes),
-        cmocka_unit_test(test_refusals),
-        cmocka_unit_test(test_find),
+        cmocka_unit_test(test_classes),  cmocka_unit_test(test_the_version_of_unicode),
+        cmocka_unit_test(test_refusals), cmocka_unit_test(test_find),
         cmocka_unit_test(test_utf8),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -194,15 +194,15 @@ static void test_equal_scores_are_ties(void **state)
     (void)state;
     for (int tied = 0; tied < 2; tied++) {
         ls_text model = {0};
-        static const char *const texts[] = {"a", "b", "c", BLANK, "ab", "bc"};
+        static const char *const texts[] = {"a", "b", "c", BLANK, "bc", "ab"};
         add_piece(&model, "<unk>", 0, 2);
-        for (int i = 0; i < 6; i++) add_piece(&model, texts[i], i == 5 ? -1.0F : i == 4 ? (float)tied - 2 : -9.0F, 1);
+        for (int i = 0; i < 6; i++) add_piece(&model, texts[i], i == 4 ? -1.0F : i == 5 ? (float)tied - 2 : -9.0F, 1);
         add_settings(&model, 2, 0);
         char *json = NULL;
         ls_tokenizer *tokenizer;
         CHECK_OK(ls_sentencepiece_to_json(&json, model.bytes, model.length, "x.model"));
         CHECK_OK(ls_tokenizer_from_text(&tokenizer, json, "x.model"));
-        check_ids(tokenizer, "abc", tied ? (int32_t[]){4, 5, 3} : (int32_t[]){4, 1, 6}, 3);
+        check_ids(tokenizer, "abc", tied ? (int32_t[]){4, 6, 3} : (int32_t[]){4, 1, 5}, 3);
         ls_tokenizer_free(tokenizer);
         free(json);
         free(model.bytes);

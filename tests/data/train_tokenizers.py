@@ -93,7 +93,7 @@ def starcoder_flags(size):
     """Digits in runs, a space before the text, added tokens with every flag."""
     pipeline = sequence("pretokenizers", {"type": "Digits", "individual_digits": False}, byte_level(prefix=True))
     tokens = [added(size, "<|endoftext|>", True), added(size + 1, "<|a|>"), added(size + 2, "<|a|>b"),
-              added(size + 3, "<|left|>", lstrip=True), added(size + 4, "<|right|>", rstrip=True),
+              added(size + 3, "<|left|>", lstrip=True), added(size + 4, "<|right|>", rstrip=True, normalized=False),
               added(size + 5, "quuz", single_word=True), added(size + 6, "<|late|>", normalized=True),
               added(size + 7, "<|la", lstrip=True, rstrip=True), added(size + 8, "\n\n\n", normalized=False),
               added(size + 9, "l\u00e8ve", normalized=False), added(size + 10, " x", normalized=False)]
