@@ -11,6 +11,7 @@ static void on_signal(int number)
 {
     int none = 0;
     if (atomic_compare_exchange_strong(&received, &none, number)) return;
+    if (number == SIGHUP) return; /* a terminal that closes sends several */
     /* Dying of the signal itself tells the parent what happened; it is delivered when this handler returns. */
     (void)signal(number, SIG_DFL);
     (void)raise(number);
@@ -30,6 +31,7 @@ void ls_interrupt_install(void)
     catch_unless_ignored(SIGINT);
     catch_unless_ignored(SIGTERM);
     catch_unless_ignored(SIGUSR1);
+    catch_unless_ignored(SIGHUP);
     (void)signal(SIGXFSZ, SIG_IGN);
 }
 

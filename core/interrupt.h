@@ -1,5 +1,5 @@
-/* SIGINT, SIGTERM and SIGUSR1 (Slurm's warning, and the one mpirun passes on): the first asks for a clean stop, a
- * second ends the process at once. */
+/* SIGINT, SIGTERM, SIGHUP (the terminal closes) and SIGUSR1 (Slurm's warning, and the one mpirun passes on): the first
+ * asks for a clean stop, a second ends the process at once, unless it is another SIGHUP. */
 #ifndef LS_CORE_INTERRUPT_H
 #define LS_CORE_INTERRUPT_H
 

@@ -226,7 +226,7 @@ static ls_status explain_stop(const run *self, ls_status status)
 
 static const char *signal_text(int number)
 {
-    return number == SIGTERM ? "SIGTERM" : number == SIGUSR1 ? "SIGUSR1" : "Ctrl-C";
+    return number == SIGTERM ? "SIGTERM" : number == SIGUSR1 ? "SIGUSR1" : number == SIGHUP ? "SIGHUP" : "Ctrl-C";
 }
 
 static ls_status stop_for_signal(run *self, int number)

@@ -58,8 +58,8 @@ static const struct argp command = {
     parse,
     "CONFIG.yaml [KEY.SUB=VALUE...]",
     "Trains a model with the LayerSkip recipe: layer dropout and early exit loss.\n\n"
-    "Writes into run_dir: config.yaml (resolved), metrics.jsonl, TensorBoard events, checkpoints/step-N.h5. Ctrl-C or "
-    "SIGTERM saves and stops; a second one stops at once.",
+    "Writes into run_dir: config.yaml (resolved), metrics.jsonl, TensorBoard events, checkpoints/step-N.h5. Ctrl-C, "
+    "SIGTERM or a closed terminal saves and stops; a second one stops at once.",
     NULL,
     append_reference,
     NULL,

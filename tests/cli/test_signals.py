@@ -40,7 +40,7 @@ class Signals(ProgramTest):
         return self.losses("whole")
 
     def test_first_signal_saves(self):
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             with self.subTest(number):
                 process = self.start(*self.arguments, *(["--resume"] if os.path.exists(self.path("run")) else []))
                 steps = self.read("run/metrics.jsonl").count(b"\n") if os.path.exists(self.path("run")) else 0

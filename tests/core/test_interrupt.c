@@ -43,6 +43,17 @@ static void second_ends(void **state)
     }
 }
 
+/* A closing terminal sends SIGHUP more than once. */
+static void hang_ups_ask_once(void **state)
+{
+    (void)state;
+    char output[64];
+    const int status = check_in_child(play, (int[]){SIGHUP, SIGHUP, SIGTERM, 0}, 1, output, sizeof output);
+    assert_true(WIFSIGNALED(status));
+    assert_int_equal(WTERMSIG(status), SIGTERM);
+    assert_string_equal(output, "0:0 1:1 1:1 ");
+}
+
 static void play_ignored(void *context)
 {
     (void)signal(SIGINT, SIG_IGN);
@@ -80,6 +91,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(first_asks),
         cmocka_unit_test(second_ends),
+        cmocka_unit_test(hang_ups_ask_once),
         cmocka_unit_test(ignored_stays_ignored),
         cmocka_unit_test(file_limit_is_no_death),
     };
