@@ -3,7 +3,9 @@
 
 #include <stdint.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #define HUGE_PAGE ((size_t)2 << 20)
 #define PIECE_ALIGNMENT ((size_t)64)
@@ -34,6 +36,18 @@ void ls_memory_unmap(void *block, size_t bytes)
     if (block != NULL) (void)munmap(block, round_up(bytes == 0 ? 1 : bytes, HUGE_PAGE));
 }
 
+void ls_memory_discard(void *part, size_t bytes)
+{
+    const uintptr_t page = (uintptr_t)sysconf(_SC_PAGESIZE), begin = (uintptr_t)part, end = begin + bytes;
+    const uintptr_t first = (begin + page - 1) / page * page, last = end / page * page;
+    if (first >= last || madvise((void *)first, last - first, MADV_DONTNEED) != 0) {
+        memset(part, 0, bytes);
+        return;
+    }
+    memset(part, 0, first - begin);
+    memset((void *)last, 0, end - last);
+}
+
 ls_arena ls_arena_measure(void) { return (ls_arena){NULL, SIZE_MAX, 0}; }
 
 ls_arena ls_arena_over(void *block, size_t bytes) { return (ls_arena){block, bytes, 0}; }
@@ -56,4 +70,12 @@ size_t ls_memory_peak_resident(void)
         if (sscanf(line, "VmHWM: %zu kB", &kilobytes) == 1) break;
     (void)fclose(file);
     return kilobytes * 1024;
+}
+
+void ls_memory_reset_peak(void)
+{
+    FILE *const file = fopen("/proc/self/clear_refs", "we");
+    if (file == NULL) return;
+    (void)fputs("5", file);
+    (void)fclose(file);
 }

@@ -13,6 +13,8 @@
 /* Maps `bytes` zeroed bytes, 2 MiB aligned. `what` names the block in the out-of-memory sentence. */
 ls_status ls_memory_map(void **out, size_t bytes, const char *what);
 void ls_memory_unmap(void *block, size_t bytes); /* NULL is fine */
+/* Zeroes a part of a mapped block and gives its whole pages back until they are touched again. */
+void ls_memory_discard(void *part, size_t bytes);
 
 typedef struct ls_arena {
     unsigned char *base; /* NULL while measuring */
@@ -27,5 +29,6 @@ void *ls_arena_take(ls_arena *arena, size_t bytes);
 #define LS_TAKE(arena, type, count) ((type *)ls_arena_take((arena), sizeof(type) * (size_t)(count)))
 
 size_t ls_memory_peak_resident(void); /* high-water mark of this process in bytes (VmHWM), 0 where unknown */
+void ls_memory_reset_peak(void);      /* the high-water mark becomes what is resident now, where Linux allows it */
 
 #endif

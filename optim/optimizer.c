@@ -178,19 +178,22 @@ static void write_zeros(ls_exec *exec, float *out, int64_t count)
 ls_status ls_optimizer_discard(ls_optimizer *optimizer)
 {
     LS_TRY(ls_shards_reduce(&optimizer->shards, optimizer->gradients)); /* some are on their way */
-    write_zeros(optimizer->model->exec, optimizer->gradients, optimizer->model->table.elements);
+    if (optimizer->shards.summed != NULL)
+        write_zeros(optimizer->model->exec, optimizer->shards.summed, optimizer->shards.kept);
+    else
+        write_zeros(optimizer->model->exec, optimizer->gradients, optimizer->model->table.elements);
     return ls_exec_status(optimizer->model->exec);
 }
 
 /* In pieces, so that little memory is needed when things have gone wrong already. A failed copy counts as bad. */
-static bool range_is_bad(const ls_optimizer *optimizer, int64_t first, int64_t end)
+static bool range_is_bad(const ls_optimizer *optimizer, const float *gradients, int64_t length)
 {
     enum { PIECE = 4096 };
     float values[PIECE];
-    for (; first < end; first += PIECE) {
-        const int64_t count = end - first < PIECE ? end - first : PIECE;
-        if (ls_exec_download(optimizer->model->exec, values, optimizer->gradients + first,
-                             sizeof *values * (size_t)count) != LS_OK)
+    for (int64_t first = 0; first < length; first += PIECE) {
+        const int64_t count = length - first < PIECE ? length - first : PIECE;
+        if (ls_exec_download(optimizer->model->exec, values, gradients + first, sizeof *values * (size_t)count) !=
+            LS_OK)
             return true;
         for (int64_t i = 0; i < count; i++)
             if (!isfinite(values[i])) return true;
@@ -206,7 +209,8 @@ static bool holds_bad(const ls_optimizer *optimizer, const ls_parameter *entry)
         const int64_t first = entry->offset, last = first + entry->rows * entry->cols;
         const int64_t begin = first > shards->list[i].kept_first ? first : shards->list[i].kept_first;
         const int64_t end = last < shards->list[i].kept_end ? last : shards->list[i].kept_end;
-        if (range_is_bad(optimizer, begin, end)) return true;
+        const float *kept = ls_shards_gradients(shards, optimizer->gradients, i);
+        if (range_is_bad(optimizer, kept + (begin - shards->list[i].kept_first), end - begin)) return true;
     }
     return false;
 }
@@ -242,7 +246,7 @@ static ls_status global_norm(ls_optimizer *optimizer, double *norm)
     const ls_shards *shards = &optimizer->shards;
     ls_exec *exec = optimizer->model->exec;
     for (int i = 0; i < shards->count; i++)
-        exec->ops->sum_of_squares(exec, optimizer->squares + i, optimizer->gradients + shards->list[i].kept_first,
+        exec->ops->sum_of_squares(exec, optimizer->squares + i, ls_shards_gradients(shards, optimizer->gradients, i),
                                   shards->list[i].kept_end - shards->list[i].kept_first);
     LS_TRY(ls_exec_status(exec));
     LS_TRY(ls_exec_download(exec, optimizer->host_squares, optimizer->squares, squares_bytes(optimizer)));
@@ -271,7 +275,8 @@ static void update_run(ls_optimizer *optimizer, const ls_adamw_step *step, int i
     const int64_t at = start - optimizer->shards.list[index].kept_first;
     model->exec->ops->adamw(model->exec, ls_optimizer_kept(optimizer, LS_KEPT_MASTER, index) + at,
                             ls_optimizer_kept(optimizer, LS_KEPT_MOMENT1, index) + at,
-                            ls_optimizer_kept(optimizer, LS_KEPT_MOMENT2, index) + at, optimizer->gradients + start,
+                            ls_optimizer_kept(optimizer, LS_KEPT_MOMENT2, index) + at,
+                            ls_shards_gradients(&optimizer->shards, optimizer->gradients, index) + at,
                             weights_at(optimizer, start), model->dtype, step, end - start);
 }
 
@@ -292,6 +297,7 @@ static void update_bucket(ls_optimizer *optimizer, ls_adamw_step *step, int inde
         if (from < to) update_run(optimizer, step, index, from, to);
         start = end;
     }
+    if (optimizer->shards.summed != NULL) return; /* the block is empty */
     write_zeros(optimizer->model->exec, optimizer->gradients + shard->first, shard->kept_first - shard->first);
     write_zeros(optimizer->model->exec, optimizer->gradients + shard->kept_end, shard->end - shard->kept_end);
 }
@@ -315,7 +321,8 @@ static ls_adamw_step adamw_step(const ls_optimizer *optimizer, double learning_r
 ls_status ls_optimizer_step(ls_optimizer *optimizer, double learning_rate, double *gradient_norm)
 {
     const ls_model *model = optimizer->model;
-    LS_TRY(ls_shards_reduce(&optimizer->shards, optimizer->gradients));
+    if (optimizer->shards.sharding != LS_SHARDING_GRADIENTS)
+        LS_TRY(ls_shards_reduce(&optimizer->shards, optimizer->gradients));
     LS_TRY(global_norm(optimizer, gradient_norm));
     if (!isfinite(*gradient_norm)) {
         const ls_parameter *culprit;

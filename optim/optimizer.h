@@ -43,9 +43,9 @@ float *ls_optimizer_base(const ls_optimizer *optimizer, ls_kept_block block); /*
 ls_status ls_optimizer_initialize(ls_optimizer *optimizer, uint64_t seed);
 /* Rewrites model->weights from the master weights of all ranks (after initialisation or loading). */
 ls_status ls_optimizer_publish(ls_optimizer *optimizer);
-/* One update from `gradients`, which are summed over the ranks first and zero afterwards. *gradient_norm: before
- * clipping. A non-finite norm is LS_NOT_FINITE on every rank, naming a parameter that holds one, and changes nothing:
- * the gradients then hold the sums. */
+/* One update from `gradients`, which are summed over the ranks first (with ZeRO-2 they have been: ls_shards_reduce
+ * after every pass) and zero afterwards. *gradient_norm: before clipping. A non-finite norm is LS_NOT_FINITE on every
+ * rank, naming a parameter that holds one, and changes nothing: the gradients then hold the sums. */
 ls_status ls_optimizer_step(ls_optimizer *optimizer, double learning_rate, double *gradient_norm);
 /* The parameter of the highest layer whose summed gradient is not finite; NULL: none. Every rank must ask. */
 ls_status ls_optimizer_culprit(const ls_optimizer *optimizer, const ls_parameter **culprit);

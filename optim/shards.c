@@ -2,11 +2,13 @@
  */
 #include "optim/shards.h"
 
+#include "core/memory.h"
 #include "model/training.h"
 
 #include <stdlib.h>
 #include <string.h>
 
+#define BUCKETS_ON_THE_WAY 4
 #define SHARD_ALIGNMENT 64 /* elements: a shard starts on a cache line in bf16 too */
 
 /* ---- cutting ----------------------------------------------------------------------------------------------------- */
@@ -92,8 +94,13 @@ ls_status ls_shards_create(ls_shards *out, const ls_parameter_table *table, ls_c
                            int64_t bucket_elements)
 {
     *out = (ls_shards){.comm = comm, .sharding = ls_comm_size(comm) > 1 ? sharding : LS_SHARDING_NONE};
-    const ls_status status = ls_comm_size(comm) > 1 ? cut(out, table, bucket_elements)
-                                                    : add_bucket(out, 0, table->elements, LS_PART_EMBEDDING);
+    ls_status status = ls_comm_size(comm) > 1 ? cut(out, table, bucket_elements)
+                                              : add_bucket(out, 0, table->elements, LS_PART_EMBEDDING);
+    if (status == LS_OK && out->sharding == LS_SHARDING_GRADIENTS) {
+        void *memory;
+        status = ls_memory_map(&memory, sizeof(float) * (size_t)out->kept, "this process's share of the gradients");
+        if (status == LS_OK) out->summed = memory;
+    }
     if (status != LS_OK) ls_shards_destroy(out);
     return status;
 }
@@ -101,6 +108,7 @@ ls_status ls_shards_create(ls_shards *out, const ls_parameter_table *table, ls_c
 void ls_shards_destroy(ls_shards *shards)
 {
     for (int i = 0; i < shards->count; i++) ls_comm_bucket_destroy(shards->list[i].bucket);
+    if (shards->summed != NULL) ls_memory_unmap(shards->summed, sizeof(float) * (size_t)shards->kept);
     free(shards->list);
     *shards = (ls_shards){0};
 }
@@ -113,12 +121,50 @@ static ls_status start(ls_shard *shard, float *gradients)
     return ls_comm_reduce_scatter(shard->bucket, gradients);
 }
 
+/* ZeRO-2: adds what has arrived to the kept sums and gives the bucket's memory back. */
+static void collect(ls_shards *shards, float *gradients)
+{
+    if (shards->summed == NULL) return;
+    for (int i = 0; i < shards->count; i++) {
+        ls_shard *shard = &shards->list[i];
+        if (!shard->started || shard->collected || ls_comm_bucket_busy(shard->bucket)) continue;
+        float *sum = shards->summed + shard->place;
+        const float *from = gradients + shard->kept_first;
+        for (int64_t j = 0; j < shard->kept_end - shard->kept_first; j++) sum[j] += from[j];
+        ls_memory_discard(gradients + shard->first, sizeof *gradients * (size_t)(shard->end - shard->first));
+        shard->collected = true;
+    }
+}
+
+/* ZeRO-2's memory is what is on its way: backward waits when that is more than a few buckets. Starting never waits, so
+ * the ranks whose numbers are missing are on their way here. */
+static ls_status wait_for_most(ls_shards *shards, float *gradients)
+{
+    int on_the_way = 0;
+    for (int i = 0; i < shards->count; i++) on_the_way += shards->list[i].started && !shards->list[i].collected;
+    for (int i = shards->count - 1; i >= 0 && on_the_way > BUCKETS_ON_THE_WAY; i--) {
+        if (!shards->list[i].started || shards->list[i].collected) continue;
+        LS_TRY(ls_comm_bucket_wait(shards->list[i].bucket));
+        on_the_way--;
+    }
+    collect(shards, gradients);
+    return LS_OK;
+}
+
+float *ls_shards_gradients(const ls_shards *shards, float *gradients, int index)
+{
+    const ls_shard *shard = &shards->list[index];
+    return shards->summed != NULL ? shards->summed + shard->place : gradients + shard->kept_first;
+}
+
 ls_status ls_shards_ready(ls_shards *shards, float *gradients, int part)
 {
     if (ls_comm_size(shards->comm) == 1) return LS_OK;
     for (int i = shards->count - 1; i >= 0; i--)
         if (shards->list[i].part == part && !shards->list[i].started) LS_TRY(start(&shards->list[i], gradients));
-    return ls_comm_poll(shards->comm);
+    LS_TRY(ls_comm_poll(shards->comm));
+    collect(shards, gradients);
+    return shards->summed != NULL ? wait_for_most(shards, gradients) : LS_OK;
 }
 
 ls_status ls_shards_wait(ls_shards *shards)
@@ -132,7 +178,8 @@ ls_status ls_shards_reduce(ls_shards *shards, float *gradients)
     for (int i = shards->count - 1; i >= 0; i--)
         if (!shards->list[i].started) LS_TRY(start(&shards->list[i], gradients));
     LS_TRY(ls_shards_wait(shards));
-    for (int i = 0; i < shards->count; i++) shards->list[i].started = false;
+    collect(shards, gradients);
+    for (int i = 0; i < shards->count; i++) shards->list[i].started = shards->list[i].collected = false;
     if (shards->sharding != LS_SHARDING_NONE) return LS_OK;
     for (int i = 0; i < shards->count; i++)
         LS_TRY(ls_comm_all_gather(shards->list[i].bucket, gradients, sizeof *gradients));

@@ -13,6 +13,7 @@
 typedef enum ls_sharding {
     LS_SHARDING_NONE = 0,      /* every rank keeps everything */
     LS_SHARDING_OPTIMIZER = 1, /* ZeRO-1: moments and master weights */
+    LS_SHARDING_GRADIENTS = 2, /* ZeRO-2: gradients too; they are reduced after every backward pass */
 } ls_sharding;
 
 typedef struct ls_shard {
@@ -22,7 +23,8 @@ typedef struct ls_shard {
     int64_t kept_first, kept_end; /* what this rank updates */
     int64_t place;                /* of kept_first in the blocks of kept elements */
     int part;                     /* complete in backward when this part is (model/training.h) */
-    bool started;                 /* its reduction in this step */
+    bool started;                 /* its reduction since the last ls_shards_reduce */
+    bool collected;               /* and what came of it is in `summed` */
 } ls_shard;
 
 typedef struct ls_shards {
@@ -30,7 +32,8 @@ typedef struct ls_shards {
     ls_sharding sharding;
     ls_shard *list; /* [count] in order of the block */
     int count;
-    int64_t kept; /* elements, of all buckets */
+    int64_t kept;  /* elements, of all buckets */
+    float *summed; /* [kept] ZeRO-2's gradients, in the process's own memory; else NULL */
 } ls_shards;
 
 /* bucket_elements: the size aimed at. `comm` may be NULL. */
@@ -40,10 +43,13 @@ void ls_shards_destroy(ls_shards *shards);
 
 /* `part` of the gradients is complete: starts to reduce the buckets that waited for it. */
 ls_status ls_shards_ready(ls_shards *shards, float *gradients, int part);
-/* Starts what has not been started, and waits: kept elements then hold the sums over all ranks. */
+/* Starts what has not been started, and waits: kept elements then hold the sums over all ranks. ZeRO-2 adds the sums to
+ * `summed` instead and empties the block, whose memory is given back bucket by bucket. */
 ls_status ls_shards_reduce(ls_shards *shards, float *gradients);
 /* Starts to bring the kept elements of one bucket to all ranks; ls_shards_wait ends it for all buckets. */
 ls_status ls_shards_publish(ls_shards *shards, int index, void *weights, size_t element_size);
 ls_status ls_shards_wait(ls_shards *shards);
+/* Where the kept gradients of a bucket lie, once reduced. */
+float *ls_shards_gradients(const ls_shards *shards, float *gradients, int index);
 
 #endif

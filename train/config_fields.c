@@ -5,8 +5,8 @@
 
 const char *const ls_precision_names[] = {"auto", "bf16", "fp32", NULL};
 
-static const char *const not_finite_names[] = {"stop", "skip", NULL};    /* ls_not_finite */
-static const char *const sharding_names[] = {"none", "optimizer", NULL}; /* ls_sharding */
+static const char *const not_finite_names[] = {"stop", "skip", NULL};                 /* ls_not_finite */
+static const char *const sharding_names[] = {"none", "optimizer", "gradients", NULL}; /* ls_sharding */
 
 /* `auto`, then ls_shape_names. */
 static const char *const time_names[] = {"auto", "exp", "uniform", "linear", "log", "sin", "sigmoid", "step", NULL};
@@ -141,8 +141,10 @@ const ls_field ls_train_fields[] = {
     INT("evaluation.batches", evaluation.batches, 1, 1 << 20, "8",
         "micro-batches of held-out text an evaluation, spread evenly over the split"),
 
-    CHOICE("parallel.sharding", parallel.sharding, sharding_names, "optimizer",
-           "with several processes: none, or optimizer (ZeRO-1: each keeps its share of moments and master weights)"),
+    CHOICE(
+        "parallel.sharding", parallel.sharding, sharding_names, "optimizer",
+        "with several processes, each keeps its share of: none; optimizer (ZeRO-1: moments, master weights); gradients "
+        "(ZeRO-2: these too, reduced after every micro-batch)"),
     DOUBLE("parallel.bucket_mib", parallel.bucket_mib, 0.001, 1024.0, "16",
            "gradients reduced at once, in MiB, while backward goes on"),
     DOUBLE("parallel.timeout", parallel.timeout, 0.0, 1e6, "600",

@@ -114,31 +114,45 @@ static void part_complete(void *context, int part)
     if (news->status == LS_OK) news->status = ls_shards_ready(&optimizer->shards, optimizer->gradients, part);
 }
 
-/* Gradients travel during the last backward pass; those before only add to them. */
+/* Micro-batch number `number` of this rank; its gradients travel during backward when `last`. */
+static ls_status run_micro_batch(backward_news *news, int64_t number, bool last, double targets)
+{
+    ls_trainer *trainer = news->trainer;
+    const ls_train_config *config = trainer->config;
+    const int64_t B = config->training.micro_batch_size;
+    const int64_t share = config->training.global_batch_size / B / ls_comm_size(trainer->comm);
+    const ls_batch batch = batch_at(trainer, number * B, B);
+    ls_comm_stand(trainer->comm, trainer->step + 1, LS_COMM_COMPUTING);
+    ls_recipe_plan(&trainer->recipe, trainer->step, share * ls_comm_rank(trainer->comm) + number,
+                   (uint64_t)config->seed, &trainer->plan);
+    ls_training_watch(trainer->training, (ls_backward_watch){last ? part_complete : NULL, news});
+    const ls_status status = ls_training_run(trainer->training, trainer->micro_loss, trainer->optimizer.gradients,
+                                             &batch, &trainer->plan, targets);
+    ls_training_watch(trainer->training, (ls_backward_watch){NULL, NULL});
+    if (status == LS_NOT_FINITE) return explain_loss(trainer, &batch);
+    LS_TRY(status);
+    for (int l = 0; l < trainer->recipe.layers; l++)
+        if (trainer->plan.exit_weight[l] > 0.0f) trainer->exit_loss[l] += trainer->micro_loss[l] / targets;
+    return LS_OK;
+}
+
+/* Gradients travel during the last backward pass; those before only add to them. With ZeRO-2 they travel after every
+ * one, and a rank that has failed goes on taking part in that. */
 static ls_status run_micro_batches(ls_trainer *trainer, double targets)
 {
     const ls_train_config *config = trainer->config;
-    const int64_t B = config->training.micro_batch_size;
-    const int64_t count = config->training.global_batch_size / B / ls_comm_size(trainer->comm);
-    const int64_t first = count * ls_comm_rank(trainer->comm);
-    const int L = trainer->recipe.layers;
+    ls_optimizer *optimizer = &trainer->optimizer;
+    const int64_t count =
+        config->training.global_batch_size / config->training.micro_batch_size / ls_comm_size(trainer->comm);
+    const bool every = optimizer->shards.sharding == LS_SHARDING_GRADIENTS;
     backward_news news = {trainer, LS_OK};
-    memset(trainer->exit_loss, 0, sizeof(double) * (size_t)L);
-    for (int64_t i = 0; i < count; i++) {
-        const ls_batch batch = batch_at(trainer, i * B, B);
-        ls_comm_stand(trainer->comm, trainer->step + 1, LS_COMM_COMPUTING);
-        ls_recipe_plan(&trainer->recipe, trainer->step, first + i, (uint64_t)config->seed, &trainer->plan);
-        ls_training_watch(trainer->training,
-                          i + 1 == count ? (ls_backward_watch){part_complete, &news} : (ls_backward_watch){NULL, NULL});
-        const ls_status status = ls_training_run(trainer->training, trainer->micro_loss, trainer->optimizer.gradients,
-                                                 &batch, &trainer->plan, targets);
-        ls_training_watch(trainer->training, (ls_backward_watch){NULL, NULL});
-        if (status == LS_NOT_FINITE) return explain_loss(trainer, &batch);
-        LS_TRY(status);
-        for (int l = 0; l < L; l++)
-            if (trainer->plan.exit_weight[l] > 0.0f) trainer->exit_loss[l] += trainer->micro_loss[l] / targets;
+    ls_status status = LS_OK;
+    memset(trainer->exit_loss, 0, sizeof(double) * (size_t)trainer->recipe.layers);
+    for (int64_t i = 0; i < count && (status == LS_OK || every); i++) {
+        if (status == LS_OK) status = run_micro_batch(&news, i, every || i + 1 == count, targets);
+        if (every) LS_TRY(ls_shards_reduce(&optimizer->shards, optimizer->gradients));
     }
-    return news.status;
+    return status == LS_OK ? news.status : status;
 }
 
 /* Sums the losses over the ranks, in their order; a failure of any is that of all. */
