@@ -32,7 +32,8 @@ static void print_help(FILE *file)
         (void)fprintf(file, "  %-10s %s\n", commands[i].name, commands[i].summary);
     (void)fprintf(file,
                   "\n'layerskip COMMAND --help' tells all of a command's options, 'layerskip --version' the version.\n"
-                  "Exit status: 0 success, 2 bad input or a failure the message explains, 130 stopped by a signal.\n");
+                  "Exit status: 0 success, 2 bad input or a failure the message explains, 75 another process of the\n"
+                  "run was lost, 130 stopped by a signal.\n");
 }
 
 int main(int argc, char **argv)

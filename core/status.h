@@ -16,6 +16,7 @@
     X(NO_MEMORY, 2, "out of memory")                                                                                   \
     X(NOT_FINITE, 2, "value not finite")    /* NaN or infinity in a loss or gradient */                                \
     X(UNSUPPORTED, 2, "not supported here") /* this build or machine lacks it */                                       \
+    X(LOST, 75, "process lost")             /* another process of the run; starting again may help */                  \
     X(INTERNAL, 70, "internal error")       /* a bug of ours */                                                        \
     X(INTERRUPTED, 130, "interrupted")      /* SIGINT or SIGTERM, state saved */                                       \
     X(HELP_SHOWN, 0, "help shown")          /* nothing left to do and nothing to say */

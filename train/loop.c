@@ -5,6 +5,7 @@
 #include "core/file.h"
 #include "core/interrupt.h"
 #include "core/log.h"
+#include "core/memory.h"
 #include "core/text.h"
 #include "kernels/ceilings.h"
 #include "train/metrics.h"
@@ -237,6 +238,19 @@ static ls_status stop_for_signal(run *self, int number)
                    signal_text(number), (long long)self->trainer.step);
 }
 
+/* Most memory that any of the processes has needed. */
+static ls_status tell_memory(run *self)
+{
+    const double own = (double)ls_memory_peak_resident() / 1048576.0;
+    double most = 0.0, *all = calloc((size_t)ls_comm_size(self->comm), sizeof *all);
+    if (all == NULL) return LS_FAIL(LS_NO_MEMORY, "cannot get memory for a message");
+    const ls_status status = ls_comm_gather(self->comm, all, &own, sizeof own);
+    for (int r = 0; r < ls_comm_size(self->comm); r++) most = all[r] > most ? all[r] : most;
+    free(all);
+    ls_log_info("peak memory of a process: %.0f MiB", most);
+    return status;
+}
+
 static ls_status loop(run *self)
 {
     ls_trainer *trainer = &self->trainer;
@@ -252,32 +266,32 @@ static ls_status loop(run *self)
     ls_log_info("trained %lld steps in %s; the model is %s/checkpoints/step-%08lld.h5", (long long)self->steps_here,
                 duration_text(ls_seconds_now() - self->began, took, sizeof took), trainer->config->run_dir,
                 (long long)trainer->step);
-    return LS_OK;
+    return tell_memory(self);
 }
 
 /* ---- before and after -------------------------------------------------------------------------------------------- */
 
 /* The checkpoint to continue, or NULL for a new run. Nothing has been written yet. */
-static ls_status find_start(char **checkpoint, const ls_train_config *config, bool resume)
+static ls_status find_start(char **checkpoint, const ls_train_config *config, ls_start start)
 {
     *checkpoint = NULL;
     if (config->run_dir == NULL)
         return LS_FAIL(LS_BAD_INPUT, "run_dir is missing: name the folder that the run shall write to");
     LS_TRY(ls_checkpoint_newest(checkpoint, config->run_dir));
-    if (resume && *checkpoint == NULL)
+    if (start == LS_START_RESUME && *checkpoint == NULL)
         return LS_FAIL(LS_BAD_INPUT, "%s holds no checkpoint to continue; leave --resume out to start the run",
                        config->run_dir);
-    if (!resume && *checkpoint != NULL)
+    if (start == LS_START_NEW && *checkpoint != NULL)
         return LS_FAIL(LS_BAD_INPUT, "%s holds a run already (%s); continue it with --resume or name another run_dir",
                        config->run_dir, *checkpoint);
     return LS_OK;
 }
 
 /* The same on every rank, as rank 0 sees the folder. */
-static ls_status find_start_together(char **checkpoint, const ls_train_config *config, bool resume, ls_comm *comm)
+static ls_status find_start_together(char **checkpoint, const ls_train_config *config, ls_start start, ls_comm *comm)
 {
     *checkpoint = NULL;
-    LS_TRY(ls_comm_agree(comm, ls_comm_rank(comm) == 0 ? find_start(checkpoint, config, resume) : LS_OK));
+    LS_TRY(ls_comm_agree(comm, ls_comm_rank(comm) == 0 ? find_start(checkpoint, config, start) : LS_OK));
     return ls_ranks_share_text(comm, checkpoint);
 }
 
@@ -296,6 +310,8 @@ static ls_status open_run_folder(run *self)
     return ls_tensorboard_open(&self->tensorboard, run_dir, trainer->step);
 }
 
+static const char *const sharding_texts[] = {"on each", "shared out (ZeRO-1)", "and gradients shared out (ZeRO-2)"};
+
 static void announce(const run *self)
 {
     const ls_trainer *trainer = &self->trainer;
@@ -303,8 +319,7 @@ static void announce(const run *self)
     ls_log_info("%s, %s", ls_exec_describe(&trainer->exec), ls_dtype_name(trainer->model.dtype));
     if (ls_comm_size(self->comm) > 1)
         ls_log_info("%d processes, %d buckets of gradients, optimizer %s", ls_comm_size(self->comm),
-                    trainer->optimizer.shards.count,
-                    trainer->optimizer.shards.sharding == LS_SHARDING_NONE ? "on each" : "shared out (ZeRO-1)");
+                    trainer->optimizer.shards.count, sharding_texts[trainer->optimizer.shards.sharding]);
     ls_log_info(
         "%.2f M parameters, %lld layers; %lld steps of %lld tokens; memory %.1f MiB, activations %.1f MiB of it",
         (double)trainer->model.table.parameters * 1e-6, (long long)config->model.num_hidden_layers,
@@ -327,6 +342,7 @@ static ls_status measure_peak(run *self)
     LS_TRY(status);
     self->peak = ls_matmul_probe_best(probe);
     ls_matmul_probe_destroy(probe);
+    ls_memory_reset_peak(); /* the probe is no part of what training needs */
     return LS_OK;
 }
 
@@ -348,7 +364,6 @@ static ls_status run_all(run *self, ls_train_config *config, const char *checkpo
     ls_trainer *trainer = &self->trainer;
     LS_TRY(ls_comm_agree(self->comm, ls_trainer_create_shared(trainer, config, self->comm)));
     LS_TRY(ls_ranks_check(trainer));
-    LS_TRY(ls_comm_set_timeout(self->comm, config->parallel.timeout));
     LS_TRY(checkpoint == NULL ? ls_trainer_initialize(trainer) : ls_trainer_resume(trainer, checkpoint));
     self->saved_step = checkpoint == NULL ? -1 : trainer->step;
     if (trainer->step >= trainer->schedule.steps) {
@@ -358,12 +373,13 @@ static ls_status run_all(run *self, ls_train_config *config, const char *checkpo
     LS_TRY(ls_comm_agree(self->comm, prepare(self)));
     LS_TRY(ls_ranks_see_folder(self->comm, config->run_dir));
     announce(self);
+    ls_comm_set_timeout(self->comm, config->parallel.timeout);
     return loop(self);
 }
 
-ls_status ls_train_run(ls_train_config *config, bool resume) { return ls_train_run_shared(config, resume, NULL); }
+ls_status ls_train_run(ls_train_config *config, ls_start start) { return ls_train_run_shared(config, start, NULL); }
 
-ls_status ls_train_run_shared(ls_train_config *config, bool resume, ls_comm *comm)
+ls_status ls_train_run_shared(ls_train_config *config, ls_start start, ls_comm *comm)
 {
     run self;
     char *checkpoint;
@@ -375,7 +391,7 @@ ls_status ls_train_run_shared(ls_train_config *config, bool resume, ls_comm *com
     ls_interrupt_install();
     /* Ctrl-C also ends the `tee` that reads the progress line, and that must not keep the run from saving. */
     (void)signal(SIGPIPE, SIG_IGN);
-    ls_status status = find_start_together(&checkpoint, config, resume, comm);
+    ls_status status = find_start_together(&checkpoint, config, start, comm);
     if (status == LS_OK) {
         status = run_all(&self, config, checkpoint);
         if (self.leads) {

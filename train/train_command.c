@@ -10,11 +10,12 @@ typedef struct arguments {
     const char *config;
     const char **overrides; /* [count], room for argc */
     int count;
-    bool resume;
+    ls_start start;
 } arguments;
 
 static const struct argp_option options[] = {
     {"resume", 'r', NULL, 0, "Continue the newest checkpoint of run_dir, bit for bit", 0},
+    {"auto-resume", 'a', NULL, 0, "The same where run_dir holds a checkpoint, else begin", 0},
     {NULL, 0, NULL, 0, NULL, 0},
 };
 
@@ -23,7 +24,10 @@ static error_t parse(int key, char *argument, struct argp_state *state)
     arguments *self = state->input;
     switch (key) {
     case 'r':
-        self->resume = true;
+        self->start = LS_START_RESUME;
+        return 0;
+    case 'a':
+        self->start = LS_START_EITHER;
         return 0;
     case ARGP_KEY_ARG:
         if (self->config == NULL)
@@ -70,7 +74,7 @@ static ls_status run_as_rank(const arguments *self, ls_comm *comm)
     ls_train_config config;
     const ls_status own = ls_train_config_read(&config, self->config, self->overrides, self->count);
     ls_status status = ls_comm_agree(comm, own);
-    if (status == LS_OK) status = ls_train_run_shared(&config, self->resume, comm);
+    if (status == LS_OK) status = ls_train_run_shared(&config, self->start, comm);
     if (own == LS_OK) ls_train_config_free(&config);
     return status;
 }

@@ -43,6 +43,7 @@ ls_status ls_comm_open(ls_comm **out)
         return status;
     }
     ls_comm_stand(comm, 0, LS_COMM_STARTING);
+    if (comm->engine != NULL) LS_TRY(ls_watch_start(comm));
     *out = comm;
     return LS_OK;
 }
@@ -203,9 +204,9 @@ void ls_comm_stand(ls_comm *comm, int64_t step, ls_comm_phase phase)
     ls_comm_moved(comm);
 }
 
-ls_status ls_comm_set_timeout(ls_comm *comm, double seconds)
+void ls_comm_set_timeout(ls_comm *comm, double seconds)
 {
-    if (comm == NULL || comm->engine == NULL) return LS_OK;
-    comm->timeout = seconds;
-    return ls_watch_start(comm);
+    if (comm == NULL || comm->engine == NULL) return;
+    ls_comm_moved(comm);
+    atomic_store(&comm->timeout, (int64_t)(1e3 * seconds));
 }

@@ -53,7 +53,7 @@ const char *ls_comm_host(const ls_comm *comm);
 /* Processors this rank should use: those it may, shared out among the ranks that may use the same. */
 int ls_comm_threads(const ls_comm *comm);
 
-/* out [size][bytes]: every rank's `in`, in the order of the ranks. A lost or late peer is LS_IO naming it. */
+/* out [size][bytes]: every rank's `in`, in the order of the ranks. Lost touch with the others is LS_LOST. */
 ls_status ls_comm_gather(ls_comm *comm, void *out, const void *in, size_t bytes);
 ls_status ls_comm_broadcast(ls_comm *comm, void *data, size_t bytes, int root);
 /* The same status on every rank: `own` where all are LS_OK, else that of the lowest rank that failed. Rank 0 then holds
@@ -79,7 +79,8 @@ ls_comm_traffic ls_comm_take_traffic(ls_comm *comm); /* since the last call */
 
 /* Says where this rank stands; also proves to the watchdog that it moves. */
 void ls_comm_stand(ls_comm *comm, int64_t step, ls_comm_phase phase);
-/* Starts the watchdog: nothing moves for `seconds` -> where each rank stands is printed, and the process ends. */
-ls_status ls_comm_set_timeout(ls_comm *comm, double seconds);
+/* From now on, when nothing moves for so long, where each rank stands is printed and all processes end. 0: wait
+ * forever. That a process on this host dies is seen in any case, from ls_comm_open on. */
+void ls_comm_set_timeout(ls_comm *comm, double seconds);
 
 #endif

@@ -36,7 +36,7 @@ struct ls_comm {
     int rank, size, threads;
     char host[64];
     ls_comm_traffic traffic;
-    double timeout; /* seconds, 0: none */
+    _Atomic int64_t timeout; /* milliseconds, 0: none */
     /* of the ranks on this host; NULL for a process alone */
     ls_standing *standings, *own;
     int neighbours;

@@ -14,7 +14,8 @@
 #include <unistd.h>
 
 enum {
-    SLOTS = 4,        /* buckets being reduced at once; one more waits for the oldest */
+    SLOTS = 4, /* buckets being received at once */
+    NO_SLOT = -1,
     SUM_PIECE = 1024, /* elements */
     IDLE_POLLS = 256, /* without news, until the rank waited for is told the watchdog */
     SMALL_TAG = 1,
@@ -50,7 +51,7 @@ static ls_status broken(ls_comm *comm, int error)
     int length = 0;
     (void)MPI_Error_string(error, reason, &length);
     state_of(comm)->broken = true;
-    return LS_FAIL(LS_IO, "rank %d on %s lost touch with the other processes: %s", comm->rank, comm->host, reason);
+    return LS_FAIL(LS_LOST, "rank %d on %s lost touch with the other processes: %s", comm->rank, comm->host, reason);
 }
 
 #define TRY_MPI(comm, call)                                                                                            \
@@ -127,11 +128,39 @@ static void finish(engine_state *state, int index)
     for (int i = index; i < state->active_count; i++) state->active[i] = state->active[i + 1];
 }
 
+/* Receives what the other ranks send of the own shard, once there is a slot for it. */
+static ls_status receive_where_free(ls_comm_bucket *bucket)
+{
+    ls_comm *comm = bucket->comm;
+    engine_state *state = state_of(comm);
+    bucket_state *own = bucket->state;
+    int slot = 0;
+    while (slot < SLOTS && state->slot_user[slot] != NULL) slot++;
+    if (slot == SLOTS) return LS_OK;
+    state->slot_user[slot] = bucket;
+    own->slot = slot;
+    const int64_t mine = bucket->bounds[comm->rank + 1] - bucket->bounds[comm->rank];
+    float *place = state->staging + (size_t)slot * state->slot_elements;
+    for (int r = 0; r < comm->size; r++) {
+        if (r == comm->rank) continue;
+        TRY_MPI(comm, MPI_Irecv(place, (int)mine, MPI_FLOAT, r, FIRST_BUCKET_TAG + 2 * bucket->number, state->world,
+                                &own->requests[r]));
+        place += mine;
+    }
+    return LS_OK;
+}
+
 static ls_status poll(ls_comm *comm)
 {
     engine_state *state = state_of(comm);
     for (int i = 0; i < state->active_count;) {
+        const bucket_state *own = state->active[i]->state;
         bool done;
+        if (own->block != NULL && own->slot == NO_SLOT) LS_TRY(receive_where_free(state->active[i]));
+        if (own->block != NULL && own->slot == NO_SLOT) {
+            i++;
+            continue;
+        }
         LS_TRY(test(comm, ((bucket_state *)state->active[i]->state)->requests, &done));
         if (done)
             finish(state, i);
@@ -234,44 +263,25 @@ static void activate(ls_comm_bucket *bucket)
     state->active[state->active_count++] = bucket;
 }
 
-/* A slot for the bucket; when all are in use, the oldest bucket has to finish first. */
-static ls_status take_slot(ls_comm_bucket *bucket)
-{
-    engine_state *state = state_of(bucket->comm);
-    for (;;) {
-        for (int i = 0; i < SLOTS; i++) {
-            if (state->slot_user[i] != NULL) continue;
-            state->slot_user[i] = bucket;
-            ((bucket_state *)bucket->state)->slot = i;
-            return LS_OK;
-        }
-        LS_TRY(poll(bucket->comm));
-        (void)sched_yield();
-    }
-}
-
+/* Never waits: what is sent goes at once, what is received when a slot is free. So a rank that starts its buckets in
+ * another order, or late, holds up nobody but those who want its numbers. */
 static ls_status reduce_scatter(ls_comm_bucket *bucket, float *block)
 {
     ls_comm *comm = bucket->comm;
     engine_state *state = state_of(comm);
     bucket_state *own = bucket->state;
-    const int tag = FIRST_BUCKET_TAG + 2 * bucket->number;
     LS_ASSERT(!bucket->busy);
-    LS_TRY(take_slot(bucket));
     own->block = block;
-    const int64_t mine = bucket->bounds[comm->rank + 1] - bucket->bounds[comm->rank];
-    float *place = state->staging + (size_t)own->slot * state->slot_elements;
+    own->slot = NO_SLOT;
     for (int r = 0; r < comm->size; r++) {
         const int64_t first = bucket->bounds[r], theirs = bucket->bounds[r + 1] - first;
         if (r == comm->rank) continue;
-        TRY_MPI(comm, MPI_Irecv(place, (int)mine, MPI_FLOAT, r, tag, state->world, &own->requests[r]));
-        TRY_MPI(comm,
-                MPI_Isend(block + first, (int)theirs, MPI_FLOAT, r, tag, state->world, &own->requests[comm->size + r]));
-        place += mine;
+        TRY_MPI(comm, MPI_Isend(block + first, (int)theirs, MPI_FLOAT, r, FIRST_BUCKET_TAG + 2 * bucket->number,
+                                state->world, &own->requests[comm->size + r]));
         comm->traffic.bytes_sent += theirs * (int64_t)sizeof(float);
     }
     activate(bucket);
-    return LS_OK;
+    return receive_where_free(bucket);
 }
 
 static ls_status all_gather(ls_comm_bucket *bucket, void *block, size_t element_size)
@@ -304,7 +314,7 @@ static void leave(ls_comm *comm)
     engine_state *state = state_of(comm);
     if (state->broken) {
         (void)fprintf(stderr, "layerskip: %s\n", ls_error_text());
-        (void)MPI_Abort(state->world, ls_status_exit(LS_IO));
+        (void)MPI_Abort(state->world, ls_status_exit(LS_LOST));
     }
     comm->own = NULL;
     (void)MPI_Win_free(&state->standings);

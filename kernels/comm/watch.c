@@ -62,7 +62,7 @@ static void say_standing(const char *host, const ls_standing *standing)
 static void end(void)
 {
     (void)fflush(stderr);
-    _exit(ls_status_exit(LS_IO));
+    _exit(ls_status_exit(LS_LOST));
 }
 
 static void lost(const ls_comm *comm, int neighbour)
@@ -76,14 +76,14 @@ static void lost(const ls_comm *comm, int neighbour)
     end();
 }
 
-static void stuck(const ls_comm *comm)
+static void stuck(const ls_comm *comm, int64_t timeout)
 {
     if (atomic_exchange(&comm->standings->reported, 1) != 0) {
         rest(TABLE_MILLISECONDS);
         end();
     }
     (void)fprintf(stderr, "layerskip: nothing has moved for %.1f s (parallel.timeout); the ranks on %s stand at\n",
-                  comm->timeout, comm->host);
+                  1e-3 * (double)timeout, comm->host);
     for (int i = 0; i < comm->neighbours; i++) say_standing(comm->host, &comm->standings[i]);
     (void)fprintf(stderr, "layerskip: all processes end; --resume continues from the newest checkpoint\n");
     (void)fflush(stderr);
@@ -100,8 +100,8 @@ static void *watch(void *argument)
         if (news > 0 && self->files[self->count - 1].revents != 0) return NULL;
         for (int i = 0; news > 0 && i + 1 < self->count; i++)
             if (self->files[i].revents != 0) lost(comm, i);
-        const double silent = 1e-3 * (double)(milliseconds_now() - atomic_load(&comm->own->moved_at));
-        if (comm->timeout > 0.0 && silent > comm->timeout) stuck(comm);
+        const int64_t timeout = atomic_load(&comm->timeout);
+        if (timeout > 0 && milliseconds_now() - atomic_load(&comm->own->moved_at) > timeout) stuck(comm, timeout);
     }
 }
 

@@ -206,9 +206,9 @@ static void test_run_folder(void **state)
     ls_train_config config;
     static const char *const overrides[] = {"checkpoint.every=5", "evaluation.every=10", "checkpoint.keep=3", NULL};
     run_fixture_config(&config, &fixture, "folder", overrides);
-    expect_failure(ls_train_run(&config, true), LS_BAD_INPUT, "no checkpoint to continue");
+    expect_failure(ls_train_run(&config, LS_START_RESUME), LS_BAD_INPUT, "no checkpoint to continue");
     assert_false(ls_file_exists(config.run_dir));
-    expect_ok(ls_train_run(&config, false));
+    expect_ok(ls_train_run(&config, LS_START_NEW));
     static const char *const files[] = {"config.yaml", "metrics.jsonl", "checkpoints/step-00000015.h5",
                                         "checkpoints/step-00000024.h5"};
     for (int i = 0; i < 4; i++) {
@@ -221,8 +221,8 @@ static void test_run_folder(void **state)
     expect_ok(ls_file_read(&text, &length, metrics));
     for (size_t i = 0; i < length; i++) lines += text[i] == '\n';
     assert_int_equal(lines, 24 + 3); /* evaluations after 10, 20 and the last */
-    expect_failure(ls_train_run(&config, false), LS_BAD_INPUT, "--resume");
-    expect_ok(ls_train_run(&config, true)); /* nothing left to do */
+    expect_failure(ls_train_run(&config, LS_START_NEW), LS_BAD_INPUT, "--resume");
+    expect_ok(ls_train_run(&config, LS_START_RESUME)); /* nothing left to do */
     free(text);
     free(metrics);
     ls_train_config_free(&config);
@@ -312,7 +312,7 @@ static void test_divergence_keeps_the_checkpoint(void **state)
                        (const char *const[]){"optimizer.learning_rate=10", "optimizer.weight_decay=10",
                                              "training.steps=300", "checkpoint.every=2", "schedule.kind=constant",
                                              "early_exit.rotation=3", NULL});
-    assert_int_equal(ls_train_run(&config, false), LS_NOT_FINITE);
+    assert_int_equal(ls_train_run(&config, LS_START_NEW), LS_NOT_FINITE);
     assert_non_null(strstr(ls_error_text(), "step "));
     assert_non_null(strstr(ls_error_text(), "layer"));
     expect_failure(LS_NOT_FINITE, LS_NOT_FINITE, "last good checkpoint is");
