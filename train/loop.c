@@ -356,13 +356,16 @@ static ls_status prepare(run *self)
         return LS_FAIL(LS_NO_MEMORY, "cannot get memory for the evaluation");
     self->flops_per_token = ls_model_training_flops_per_token(&config->model, config->data.sequence_length);
     LS_TRY(measure_peak(self));
+    ls_comm_stand(self->comm, self->trainer.step, LS_COMM_STARTING);
     return self->leads ? open_run_folder(self) : LS_OK;
 }
 
 static ls_status run_all(run *self, ls_train_config *config, const char *checkpoint)
 {
     ls_trainer *trainer = &self->trainer;
+    ls_comm_set_timeout(self->comm, config->parallel.timeout);
     LS_TRY(ls_comm_agree(self->comm, ls_trainer_create_shared(trainer, config, self->comm)));
+    ls_comm_stand(self->comm, 0, LS_COMM_STARTING);
     LS_TRY(ls_ranks_check(trainer));
     LS_TRY(checkpoint == NULL ? ls_trainer_initialize(trainer) : ls_trainer_resume(trainer, checkpoint));
     self->saved_step = checkpoint == NULL ? -1 : trainer->step;
@@ -373,7 +376,6 @@ static ls_status run_all(run *self, ls_train_config *config, const char *checkpo
     LS_TRY(ls_comm_agree(self->comm, prepare(self)));
     LS_TRY(ls_ranks_see_folder(self->comm, config->run_dir));
     announce(self);
-    ls_comm_set_timeout(self->comm, config->parallel.timeout);
     return loop(self);
 }
 

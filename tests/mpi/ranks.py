@@ -120,6 +120,6 @@ def main():
     if subprocess.run([MPIRUN, "--version"], capture_output=True, check=False).returncode != 0:
         print("mpirun does not run here")
         sys.exit(77)
-    unittest.main(argv=[sys.argv[0]])
+    unittest.main()
 
 

@@ -26,7 +26,7 @@ class SameResult(ranks.RanksTest):
     def test_every_sharding(self):
         self.good("train", "config.yaml", "run_dir=alone")
         alone = self.curve("alone")
-        for sharding in ("none", "optimizer"):
+        for sharding in ("none", "optimizer", "gradients"):
             for bucket in (0.01, 64):
                 folder = f"{sharding}-{bucket}"
                 self.run_ranks(3, "train", "config.yaml", f"run_dir={folder}", f"parallel.sharding={sharding}",

@@ -1,0 +1,176 @@
+"""Processes that die, hang or are asked to stop: the others end soon and say whom they lost, and the run goes on from
+its newest checkpoint as if nothing had happened."""
+import os
+import random
+import re
+import shutil
+import signal
+import time
+
+import ranks
+
+KILLS = 20
+SECONDS_TO_END = 30
+LOST = re.compile(r"lost rank (\d+) \(process|mpirun noticed that process rank (\d+) with PID")
+
+
+def processes_of(mpirun):
+    """rank -> process, of those that have begun."""
+    found = {}
+    for entry in os.listdir("/proc"):
+        try:
+            with open(f"/proc/{entry}/stat", encoding="ascii", errors="replace") as file:
+                parent = int(file.read().rsplit(")", 1)[1].split()[1])
+            with open(f"/proc/{entry}/environ", "rb") as file:
+                rank = re.search(rb"(?:^|\0)OMPI_COMM_WORLD_RANK=(\d+)", file.read())
+        except (OSError, ValueError, IndexError):
+            continue
+        if parent == mpirun.pid and rank:
+            found[int(rank[1])] = int(entry)
+    return found
+
+
+def is_running(process):
+    try:
+        with open(f"/proc/{process}/stat", encoding="ascii", errors="replace") as file:
+            return file.read().rsplit(")", 1)[1].split()[0] not in "ZX"
+    except OSError:
+        return False
+
+
+class Faults(ranks.RanksTest):
+    def wait_for_processes(self, mpirun, size):
+        found = {}
+        while len(found) < size and mpirun.poll() is None:
+            found = processes_of(mpirun)
+            time.sleep(0.01)
+        return found
+
+    def wait_for_checkpoint(self, mpirun, beyond):
+        while mpirun.poll() is None and self.newest() <= beyond:
+            time.sleep(0.005)
+
+    def wait_for_steps(self, mpirun):
+        path = self.path("run/metrics.jsonl")
+        while mpirun.poll() is None and not (os.path.exists(path) and os.path.getsize(path) > 1000):
+            time.sleep(0.05)
+
+    def newest(self):
+        names = self.checkpoints()
+        return int(names[-1][5:13]) if names else -1
+
+    def end_soon(self, mpirun, processes):
+        """What was said; all must have ended in time. Open MPI's mpirun now and then misses the end of a process that
+        dies as it starts, and waits for ever: it is ended then, and its status is None."""
+        began = time.monotonic()
+        while any(is_running(process) for process in processes.values()):
+            self.assertLess(time.monotonic() - began, SECONDS_TO_END, "a process goes on without the lost one")
+            time.sleep(0.05)
+        try:
+            status, _, err = self.finish(mpirun, 10)
+        except ranks.subprocess.TimeoutExpired:
+            mpirun.kill()
+            return None, self.finish(mpirun)[2]
+        return status, err
+
+    def test_random_kills(self):
+        steps = "training.steps=50", "checkpoint.every=2", "checkpoint.keep=3"
+        self.good("train", "config.yaml", "run_dir=alone", *steps)
+        alone = self.curve("alone")
+        chance, kills, starts, stuck = random.Random(7), 0, 0, 0
+        while kills < KILLS:
+            reached = self.newest()
+            if reached >= 50:
+                self.assert_same_curve(alone, self.curve(), 1e-5)
+                shutil.rmtree(self.path("run"))
+                continue
+            size = chance.choice((2, 3, 4))
+            starts += 1
+            mpirun = self.launch(size, "train", "config.yaml", "--auto-resume", *steps)
+            processes = self.wait_for_processes(mpirun, size)
+            if starts % 4 != 0:  # else while it starts
+                self.wait_for_checkpoint(mpirun, reached)
+            time.sleep(0.3 * chance.random())
+            victim = chance.randrange(size)
+            killed = mpirun.poll() is None and victim in processes and is_running(processes[victim])
+            if killed:
+                os.kill(processes[victim], signal.SIGKILL)
+            if not killed:
+                self.assertEqual(0, self.finish(mpirun)[0])
+                continue
+            status, err = self.end_soon(mpirun, processes)
+            kills += 1
+            if status is None:
+                stuck += 1
+                self.assertLess(stuck, 4, err)
+                continue
+            named = {int(match[1] or match[2]) for match in LOST.finditer(err)}
+            self.assertIn(victim, named, err)
+        self.assertLess(starts, 3 * KILLS)
+        self.run_ranks(3, "train", "config.yaml", "--auto-resume", *steps)
+        self.assert_same_curve(alone, self.curve(), 1e-5)
+
+    def test_a_hang_is_found(self):
+        mpirun = self.launch(3, "train", "config.yaml", "training.steps=5000", "checkpoint.every=1000",
+                             "evaluation.every=0", "parallel.timeout=12")
+        processes = self.wait_for_processes(mpirun, 3)
+        self.wait_for_steps(mpirun)
+        os.kill(processes[1], signal.SIGSTOP)
+        status, err = self.end_soon(mpirun, processes)
+        self.assertNotEqual(0, status)
+        self.assertIn("parallel.timeout", err)
+        for rank in range(3):
+            self.assertRegex(err, rf"layerskip: rank {rank} on \S+: step \d+, [a-z ]+.*s without news")
+        self.assertRegex(err, r"rank [02] on .*waits for rank 1")
+
+    def test_stop_and_continue(self):
+        mpirun = self.launch(3, "train", "config.yaml", "training.steps=5000", "checkpoint.every=0",
+                             "evaluation.every=0")
+        processes = self.wait_for_processes(mpirun, 3)
+        self.wait_for_steps(mpirun)
+        os.kill(processes[2], signal.SIGUSR1)
+        status, err = self.end_soon(mpirun, processes)
+        self.assertEqual((130, 1), (status, err.count("stopped by SIGUSR1")), err)
+        reached = self.newest()
+        self.assertGreater(reached, 0)
+        self.assertEqual(reached, self.curve()[-1]["step"])
+
+    def test_a_full_disk(self):
+        # Files of at most 10 MiB, which MPI's own are and the checkpoint of 14 MiB is not.
+        self.write("limited", f"#!/bin/sh\nulimit -f {10 * 1024 * 2}\nexec {ranks.program.PROGRAM} \"$@\"\n")
+        os.chmod(self.path("limited"), 0o700)
+        train = ["train", "config.yaml", "model.hidden_size=192", "model.intermediate_size=288", "training.steps=1"]
+        status, _, err = self.finish(self.launch_each([train] * 2, ["./limited"] * 2))
+        said = [line for line in err.splitlines() if line.startswith("layerskip:")]
+        self.assertEqual((2, 1), (status, len(said)), err)
+        self.assertIn("cannot write", said[0])
+        self.assertEqual([], os.listdir(self.path("run/checkpoints")))
+
+    def test_run_resilient(self):
+        script = os.path.join(ranks.program.SOURCE, "scripts", "run-resilient")
+        resilient = ranks.subprocess.Popen(
+            [script, "--wait", "0", ranks.MPIRUN, "--oversubscribe", "-np", "3", ranks.program.PROGRAM, "train",
+             "config.yaml", "training.steps=50", "checkpoint.every=2"],
+            cwd=self.folder, env=ranks.environment(), stderr=ranks.subprocess.PIPE)
+        killed = 0
+        while resilient.poll() is None and killed < 2:
+            self.wait_for_checkpoint(resilient, self.newest())
+            for line in ranks.subprocess.run(["pgrep", "-P", str(resilient.pid)], capture_output=True, text=True,
+                                             check=False).stdout.split():
+                class Parent:
+                    pid = int(line)
+                found = processes_of(Parent)
+                if 1 in found:
+                    os.kill(found[1], signal.SIGKILL)
+                    killed += 1
+                    break
+            time.sleep(0.5)
+        _, err = resilient.communicate(timeout=300)
+        self.assertEqual(0, resilient.returncode, err.decode())
+        self.assertIn("starting again", err.decode())
+        self.good("train", "config.yaml", "run_dir=alone", "checkpoint.every=2")
+        self.assert_same_curve(self.curve("alone"), self.curve(), 1e-5)
+
+
+if __name__ == "__main__":
+    ranks.main()
