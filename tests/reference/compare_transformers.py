@@ -1,4 +1,4 @@
-"""The program's logits, losses and gradients against transformers and PyTorch, over the options of Llama models.
+"""Logits, losses and gradients of imported folders against transformers and PyTorch, over the options of Llama models.
 
 Tiny models at random: every ratio of query to key heads, tied or not, biases or not, each kind of rotary scaling,
 sizes that are multiples of nothing. Our step plan is taken as an explicit mask: which samples run through a layer, what
@@ -130,7 +130,7 @@ class Program:
         self.folder = folder
 
     def run(self, model, case, precision="fp32", rows_at_once=64, recompute=0):
-        paths = [os.path.join(self.folder, name) for name in ("model.h5", "case.h5", "result.h5")]
+        paths = [os.path.join(self.folder, name) for name in ("model", "case.h5", "result.h5")]
         checkpoint.write_model(paths[0], model)
         checkpoint.write_case(paths[1], case, rows_at_once, recompute)
         subprocess.run([sys.argv[1], *paths, precision], check=True)
