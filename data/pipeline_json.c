@@ -7,6 +7,10 @@
 
 #include <string.h>
 
+/* Of Radford et al. 2019, in the form every tokenizer.json with "use_regex" means: contractions, then words, numbers
+ * and the rest with at most one space before, then white space, whose last character is left to the word behind it. */
+#define GPT2_PATTERN "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+"
+
 /* Numbers of Unicode 17, which Digits goes by, unlike the regular expressions. */
 #define NUMBER_PATTERN "[\\p{N}\\x{11de0}-\\x{11de9}\\x{16ff4}-\\x{16ff6}]"
 
@@ -138,7 +142,7 @@ static ls_status read_byte_level(ls_pre_tokenizer *out, const cJSON *byte_level,
     if (!cJSON_IsFalse(field(byte_level, "add_prefix_space")))
         LS_TRY(add_stage(out, (ls_stage){.kind = LS_STAGE_SPACE}, name));
     if (cJSON_IsFalse(field(byte_level, "use_regex"))) return LS_OK;
-    return add_pattern(out, LS_GPT2_PATTERN, false, LS_SPLIT_ISOLATED, false, name);
+    return add_pattern(out, GPT2_PATTERN, false, LS_SPLIT_ISOLATED, false, name);
 }
 
 /* *byte_level: the stages so far end in ByteLevel, after which the text is in another alphabet. */

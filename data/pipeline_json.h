@@ -12,15 +12,6 @@
 
 #include <cjson/cJSON.h>
 
-/* Of Radford et al. 2019, in the form every tokenizer.json with "use_regex" means: contractions, then words, numbers
- * and the rest with at most one space before, then white space, whose last character is left to the word behind it. */
-#define LS_GPT2_PATTERN "'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+"
-/* Of Llama 3: as above, but numbers come in threes, and line ends and other characters stay with what is before. */
-#define LS_LLAMA3_PATTERN                                                                                              \
-    "(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\\r\\n\\p{L}\\p{N}]?\\p{L}+|\\p{N}{1,3}| "                                         \
-    "?[^\\s\\p{L}\\p{N}]+[\\r\\n]*|\\s*[\\r\\n]+"                                                                      \
-    "|\\s+(?!\\S)|\\s+"
-
 /* Prepend, Replace, with `charsmaps` Precompiled as SentencePiece reads it, and a Sequence of them. */
 ls_status ls_normalizer_read(ls_normalizer *out, const cJSON *normalizer, bool charsmaps, const char *name);
 /* Split, Digits, Metaspace, ByteLevel, and a Sequence of them in which nothing follows ByteLevel. *byte_level: it is

@@ -320,12 +320,6 @@ const char *ls_tokenizer_token_text(const ls_tokenizer *tokenizer, int32_t id, s
     return vocabulary->pieces[id].text;
 }
 
-bool ls_tokenizer_is_special(const ls_tokenizer *tokenizer, int32_t id)
-{
-    if (id < 0 || id >= tokenizer->model.vocabulary.size) return false;
-    return tokenizer->bytes ? id == BYTE_END_OF_TEXT : tokenizer->model.special[id];
-}
-
 const int32_t *ls_tokenizer_prefix(const ls_tokenizer *tokenizer, int64_t *count)
 {
     *count = tokenizer->model.prefix.count;

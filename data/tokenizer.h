@@ -47,8 +47,6 @@ ls_status ls_tokenizer_encode(const ls_tokenizer *tokenizer, const char *text, s
 /* The text of one token as the tokenizer's file writes it (byte-level: in the byte alphabet); owned by the tokenizer,
  * NUL-terminated only by chance. "" when no token has this id. */
 const char *ls_tokenizer_token_text(const ls_tokenizer *tokenizer, int32_t id, size_t *length);
-/* A token that marks something (BOS, EOS) rather than being text. */
-bool ls_tokenizer_is_special(const ls_tokenizer *tokenizer, int32_t id);
 /* *text is malloc'ed and NUL-terminated: the libraries' text of these ids, special tokens by their names
  * (tokenizer.json) or left out (SentencePiece). U+FFFD stands for bytes that are no UTF-8; the byte kind gives the
  * bytes back. Text of a few tokens need not be a part of the text of more: a character, or the blank that begins a

@@ -14,13 +14,15 @@ typedef struct options {
 
 static const struct argp_option option_table[] = {
     {"out", 'o', "MODEL.h5", 0, "The checkpoint to write; it must not exist yet", 0},
-    {"tokenizer", 't', "TOKENIZER", 0, "A tokenizer.json, or a folder that holds one, instead of the folder's own", 0},
+    {"tokenizer", 't', "TOKENIZER", 0,
+     "A tokenizer.json, a tokenizer.model, or a folder that holds one, instead of the folder's own", 0},
     {NULL, 0, NULL, 0, NULL, 0},
 };
 
 static const char documentation[] =
     "Turns a Hugging Face folder into a checkpoint.\v"
-    "HF_DIR holds config.json, tokenizer.json and the weights: model.safetensors, or model.safetensors.index.json and "
+    "HF_DIR holds config.json, tokenizer.json (or tokenizer.model) and the weights: model.safetensors, or "
+    "model.safetensors.index.json and "
     "the files it names, in F32, F16 or BF16. LlamaForCausalLM is taken, and MistralForCausalLM without a sliding "
     "window. The checkpoint keeps every tensor's type and bytes, and the text of the tokenizer: `layerskip export` "
     "gives them back as they were. The weights pass through a few megabytes of memory. --model, --tokenizer and "

@@ -1,8 +1,10 @@
 """Tokenizers as users name them: files and folders, SentencePiece models, the template around documents and prompts."""
 import json
+import os
 import re
 import unittest
 
+import folders
 from program import ProgramTest
 
 BLANK = "\u2581"
@@ -67,6 +69,21 @@ class Tokenizers(ProgramTest):
         self.assertEqual((12 + 4, 2), self.prepared("m"))
         self.write("m/tokenizer.json", tokenizer_json())  # comes before the model
         self.assertEqual((12 + 2, 2), self.prepared("m"))
+
+    def test_import_with_a_sentencepiece_model(self):
+        """A folder with nothing but a tokenizer.model, and a model named beside it; the export has a tokenizer.json."""
+        folders.make(self.path("hf"), dtype="F32", V=31, more={"eos_token_id": 2})
+        os.remove(self.path("hf/tokenizer.json"))
+        self.write("beside.model", sentencepiece_model())
+        self.good("import", "hf", "--tokenizer", "beside.model", "--out", "beside.h5")
+        self.write("hf/tokenizer.model", sentencepiece_model())
+        self.good("import", "hf", "--out", "inside.h5")
+        for name in ("beside", "inside"):
+            self.good("export", name + ".h5", "--out", name)
+            tokenizer = json.loads(self.read(name + "/tokenizer.json"))
+            self.assertEqual(31, len(tokenizer["model"]["vocab"]))
+            self.assertEqual({"id": "<s>", "ids": [1], "tokens": ["<s>"]},
+                             tokenizer["post_processor"]["special_tokens"]["<s>"])
 
     def test_template_before_a_prompt(self):
         lengths = []
