@@ -1,6 +1,6 @@
 # The CUDA backend: found by itself, never required. Sets LS_HAVE_CUDA, LS_CUDA_OLDEST (80: compute capability 8.0) and
 # CUDNN_INCLUDE_DIR. cuBLASLt and cuDNN are opened at run time; only their headers are needed here.
-set(LS_CUDA OFF CACHE STRING "Build the CUDA backend: ON, OFF, or AUTO (where nvcc is)")
+set(LS_CUDA AUTO CACHE STRING "Build the CUDA backend: ON, OFF, or AUTO (where nvcc is)")
 set_property(CACHE LS_CUDA PROPERTY STRINGS AUTO ON OFF)
 
 set(LS_HAVE_CUDA OFF)
@@ -28,6 +28,7 @@ if(LS_HAVE_CUDA)
   set(CMAKE_CUDA_RUNTIME_LIBRARY Shared)
   enable_language(CUDA)
   set(CMAKE_CUDA_FLAGS_RELEASE "-O3")
+  string(REPLACE ";" " " LS_CUDA_NAMES "${CMAKE_CUDA_ARCHITECTURES}")
   set(LS_CUDA_OLDEST 1000)
   foreach(architecture ${CMAKE_CUDA_ARCHITECTURES})
     string(REGEX MATCH "^[0-9]+" number "${architecture}")

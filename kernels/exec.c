@@ -259,12 +259,12 @@ ls_status ls_exec_status(ls_exec *exec) { return exec->memory->wait(exec); }
 
 ls_status ls_exec_failed(const ls_exec *exec) { return exec->status; }
 
-bool ls_exec_has_cuda(void)
+const char *ls_exec_cuda_build(void)
 {
 #ifdef LS_CUDA
-    return true;
+    return LS_CUDA_BUILD;
 #else
-    return false;
+    return NULL;
 #endif
 }
 

@@ -96,7 +96,8 @@ ls_status ls_exec_rehearse_end(ls_exec *exec);
 ls_status ls_exec_status(ls_exec *exec);       /* waits for the ops issued so far; the sticky failure, if any */
 ls_status ls_exec_failed(const ls_exec *exec); /* the sticky failure known so far, without waiting */
 
-bool ls_exec_has_cuda(void); /* whether this program was built with the CUDA backend */
+/* "13.0, architectures 80 90 100", what the CUDA backend was built with; NULL: this program has none. */
+const char *ls_exec_cuda_build(void);
 /* True where the processor multiplies bf16 natively, so that precision auto means bf16. */
 bool ls_exec_has_fast_bf16(const ls_exec *exec);
 /* One line on the processor and the instruction set in use, for logs and reports. */

@@ -48,6 +48,10 @@ void *ls_cuda_scratch(ls_exec *exec, size_t bytes);
 /* True when the op shall issue its work: not rehearsing, and nothing has failed before. */
 bool ls_cuda_live(const ls_exec *exec);
 
+/* A named range around the issue of an op, for profilers that listen to NVTX; nothing otherwise. */
+void ls_cuda_range_begin(const char *name);
+void ls_cuda_range_end(void);
+
 /* matmul.c. NULL with `reason` where cuBLASLt is not to be had. */
 ls_cuda_matmul *ls_cuda_matmul_create(char *reason, size_t reason_size);
 void ls_cuda_matmul_destroy(ls_cuda_matmul *matmul);

@@ -4,6 +4,7 @@
 #include "core/log.h"
 #include "kernels/cuda/open.h"
 
+#include <nvtx3/nvToolsExt.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -28,6 +29,9 @@ bool ls_cuda_ok(ls_exec *exec, cudaError_t error, const char *what)
                                cudaGetErrorName(error));
     return false;
 }
+
+void ls_cuda_range_begin(const char *name) { (void)nvtxRangePushA(name); }
+void ls_cuda_range_end(void) { (void)nvtxRangePop(); }
 
 bool ls_cuda_live(const ls_exec *exec) { return !ls_cuda_of(exec)->rehearsing && exec->status == LS_OK; }
 

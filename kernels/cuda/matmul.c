@@ -253,8 +253,10 @@ void ls_matmul_cuda(ls_exec *exec, void *out, ls_dtype out_dtype, const void *a,
                           .flags = flags,
                           .types = (uint32_t)dtype | (uint32_t)out_dtype << 1 | (uint32_t)exec->tf32 << 2};
     const plan *known = cuda->matmul == NULL ? NULL : plan_for(cuda->matmul, &key, dtype, out_dtype, exec->tf32);
+    ls_cuda_range_begin("matmul");
     if (known != NULL && known->found)
         run_plan(exec, known, out, a, b);
     else
         (void)ls_cuda_ok(exec, ls_launch_matmul(cuda->stream, out, out_dtype, a, b, dtype, M, N, K, flags), "matmul");
+    ls_cuda_range_end();
 }

@@ -7,7 +7,10 @@
 /* Issues a launcher; a launch that fails is the exec's failure. */
 #define ISSUE(op, ...)                                                                                                 \
     do {                                                                                                               \
-        if (ls_cuda_live(exec)) (void)ls_cuda_ok(exec, ls_launch_##op(ls_cuda_of(exec)->stream, __VA_ARGS__), #op);    \
+        if (!ls_cuda_live(exec)) break;                                                                                \
+        ls_cuda_range_begin(#op);                                                                                      \
+        (void)ls_cuda_ok(exec, ls_launch_##op(ls_cuda_of(exec)->stream, __VA_ARGS__), #op);                            \
+        ls_cuda_range_end();                                                                                           \
     } while (0)
 /* The same with `bytes` of scratch as its last argument. */
 #define ISSUE_WITH_SCRATCH(op, bytes, ...)                                                                             \

@@ -27,6 +27,7 @@ namespace hostcuda
 static cudaError_t sticky; /* a failed kernel's: every later call gives it too */
 static thread_local cudaError_t last_error;
 static int calls_to_failure = -1;
+static cudaError_t failure = cudaErrorUnknown; /* what the call then gives */
 
 static cudaError_t result(cudaError_t status)
 {
@@ -38,7 +39,7 @@ static cudaError_t result(cudaError_t status)
 static cudaError_t entry()
 {
     if (sticky != cudaSuccess) return sticky;
-    return calls_to_failure >= 0 && calls_to_failure-- == 0 ? cudaErrorUnknown : cudaSuccess;
+    return calls_to_failure >= 0 && calls_to_failure-- == 0 ? failure : cudaSuccess;
 }
 
 /* ---- memory ------------------------------------------------------------------------------------------------------ */
@@ -48,6 +49,8 @@ size_t arena_bytes;
 static size_t arena_used; /* never used beyond */
 static bool arena_open;
 static std::map<char *, size_t> live, pinned;
+static size_t most_allocated;
+static int capability = 90;
 static size_t allocated, memory_limit = size_t{512} << 20;
 static int devices = 1, current_device;
 constexpr size_t PAGE = 4096;
@@ -110,6 +113,7 @@ static cudaError_t allocate(void **out, size_t bytes)
     if (!arena_open) (void)mprotect(p, room, PROT_NONE);
     arena_used += room;
     allocated += bytes;
+    most_allocated = std::max(most_allocated, allocated);
     live[p] = bytes;
     check_device(p, bytes, true);
     *out = p;
@@ -170,6 +174,8 @@ static void run_first(Stream *stream)
 /* Runs queued work in a random order of streams until `done`. */
 static cudaError_t run_until(const std::function<bool()> &done)
 {
+    if (done()) return sticky;
+    const Open open; /* once for all that runs now: it costs a walk through the pages */
     while (!done()) {
         std::vector<Stream *> ready;
         std::copy_if(streams.begin(), streams.end(), std::back_inserter(ready), can_run);
@@ -352,6 +358,9 @@ void hostcuda_set_deferred(int on, uint64_t seed)
 void hostcuda_set_memory_limit(size_t bytes) { memory_limit = bytes; }
 void hostcuda_set_devices(int count) { devices = count; }
 void hostcuda_fail_in(int calls) { calls_to_failure = calls; }
+void hostcuda_set_failure(int error) { failure = static_cast<cudaError_t>(error); }
+void hostcuda_set_capability(int version) { capability = version; }
+size_t hostcuda_peak_bytes(void) { return most_allocated; }
 void hostcuda_reset(void)
 {
     sticky = last_error = cudaSuccess;
@@ -383,7 +392,8 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp *out, int device)
     if (device < 0 || device >= devices) return result(cudaErrorInvalidDevice);
     *out = cudaDeviceProp();
     (void)snprintf(out->name, sizeof out->name, "CPU stand-in");
-    out->major = 9;
+    out->major = capability / 10;
+    out->minor = capability % 10;
     out->multiProcessorCount = 4;
     out->totalGlobalMem = memory_limit;
     out->sharedMemPerBlock = 48 * 1024;
@@ -398,7 +408,7 @@ cudaError_t cudaDeviceGetAttribute(int *value, cudaDeviceAttr attribute, int dev
 {
     if (device < 0 || device >= devices) return result(cudaErrorInvalidDevice);
     *value = attribute == cudaDevAttrMultiProcessorCount            ? 4
-             : attribute == cudaDevAttrComputeCapabilityMajor       ? 9
+             : attribute == cudaDevAttrComputeCapabilityMajor       ? capability / 10
              : attribute == cudaDevAttrMaxSharedMemoryPerBlockOptin ? static_cast<int>(MOST_SHARED)
                                                                     : 0;
     return cudaSuccess;

@@ -22,13 +22,16 @@ void hostcuda_set_deferred(int on, uint64_t seed);
 void hostcuda_set_preemption(int per_1024); /* checker: odds that another thread runs before an access to memory */
 void hostcuda_set_memory_limit(size_t bytes);
 void hostcuda_set_devices(int count);
-void hostcuda_fail_in(int calls); /* the call after so many more fails */
+void hostcuda_fail_in(int calls);   /* the call after so many more fails */
+void hostcuda_set_failure(int error); /* with this cudaError */
+void hostcuda_set_capability(int version); /* 90: 9.0 */
 
 int hostcuda_reports(void); /* misuse found so far; each is printed once */
 const char *hostcuda_first_report(void);
 void hostcuda_forget_reports(void);
 void hostcuda_reset(void); /* drops queued work and the device's sticky error */
 size_t hostcuda_live_allocations(void);
+size_t hostcuda_peak_bytes(void); /* most that was allocated at a time */
 
 /* Memory traffic of the kernels whose name contains `kernel`, as a profiler counts it; all zero without the checker. */
 typedef struct hostcuda_traffic {

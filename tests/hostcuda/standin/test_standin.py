@@ -1,0 +1,230 @@
+"""The program as nvcc and gcc built it, unmodified, on stand-ins of CUDA's libraries found through LD_LIBRARY_PATH: it
+trains with dropout and exits on, saves, resumes, evaluates and decodes by self-speculation as the CPU backend does; and
+whatever may fail on a GPU ends in one sentence with nothing lost."""
+import json
+import os
+import shutil
+import subprocess
+import sys
+import unittest
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "../../cli"))
+from program import PROGRAM, ProgramTest, environment, snapshot  # noqa: E402 (the path comes first)
+
+STANDINS = os.environ["LS_STANDINS"]
+# Sums in another order: fp32 losses of 20 steps drift by rounding alone, bf16 ones by its 8 bits.
+TOLERANCE = {"fp32": 2e-4, "bf16": 3e-2}
+RECIPE = ["layer_dropout.rate=0.4", "early_exit.scale=0.3", "early_exit.rotation=2", "training.steps=20",
+          "training.micro_batch_size=2", "training.global_batch_size=4", "data.sequence_length=12",
+          "model.num_hidden_layers=3", "evaluation.every=10", "checkpoint.every=8", "checkpoint.keep=9", "log_every=1",
+          "measure_peak=false", "schedule.warmup_steps=3"]
+UNTIMED = ("seconds", "tokens_per_second", "share_of_peak")
+
+
+class Standin(ProgramTest):
+    libraries = STANDINS
+
+    def cuda(self, *arguments, **fakes):
+        """Runs on the stand-ins; returns status, standard output, standard error."""
+        log = self.path("standin.log")
+        if os.path.exists(log):
+            os.unlink(log)
+        told = {f"HOSTCUDA_{name.upper()}": str(value) for name, value in fakes.items()}
+        done = subprocess.run([PROGRAM, *map(str, arguments)], cwd=self.folder, capture_output=True, text=True,
+                              check=False,
+                              env=environment() | {"LD_LIBRARY_PATH": self.libraries, "HOSTCUDA_LOG": log} | told)
+        with open(log, encoding="utf-8") as file:
+            self.log = file.read()
+        os.unlink(log)
+        return done.returncode, done.stdout, done.stderr
+
+    def good_cuda(self, *arguments, **fakes):
+        """Must succeed, without misuse of the libraries and with all memory given back."""
+        status, out, err = self.cuda(*arguments, **fakes)
+        self.assertEqual(0, status, f"{arguments}: {err}")
+        self.assertIn("0 reports, 0 allocations left", self.log)
+        self.err = err
+        return out
+
+    def train_cuda(self, run, *overrides, **fakes):
+        return self.good_cuda("train", "config.yaml", "device=cuda", f"run_dir={run}", *RECIPE, *overrides, **fakes)
+
+    def close(self, one, two, tolerance):
+        """Metrics alike: the same keys, numbers within the tolerance."""
+        self.assertEqual(len(one), len(two))
+        for a, b in zip(one, two):
+            self.assertEqual(a.keys(), b.keys())
+            for key in a.keys() - set(UNTIMED):
+                self.close_values(a[key], b[key], tolerance, (a.get("step"), key))
+
+    def close_values(self, a, b, tolerance, where):
+        if isinstance(a, dict):
+            self.assertEqual(a.keys(), b.keys())
+            for key in a:
+                self.close_values(a[key], b[key], tolerance, (where, key))
+        elif isinstance(a, list):
+            self.assertEqual(len(a), len(b))
+            for x, y in zip(a, b):
+                self.close_values(x, y, tolerance, where)
+        elif isinstance(a, float) or isinstance(b, float):
+            self.assertTrue(abs(a - b) <= tolerance * max(1.0, abs(a)), f"{where}: {a} and {b}")
+        else:
+            self.assertEqual(a, b, where)
+
+
+class Runs(Standin):
+    def setUp(self):
+        super().setUp()
+        self.prepare()
+
+    def compare(self, precision, *overrides):
+        options = [f"precision={precision}", *overrides]
+        self.train("run_dir=near", *RECIPE, *options)
+        self.train_cuda("far", *options)
+        self.close(self.metrics("near"), self.metrics("far"), TOLERANCE[precision])
+
+    def test_fp32(self):
+        self.compare("fp32")
+        self.assertIn("memory ", self.err)
+        self.check_memory("precision=fp32")
+        self.check_resume("precision=fp32")
+        self.check_decoding("fp32")
+
+    def test_bf16(self):
+        self.compare("bf16")
+        self.check_memory("precision=bf16")
+        self.check_decoding("bf16")
+        # The other attention, in another order of work: near, and not a number more.
+        self.train_cuda("builtin", "precision=bf16", "attention=builtin", seed=7)
+        self.close(self.metrics("far"), self.metrics("builtin"), TOLERANCE["bf16"])
+        self.assertNotEqual([line["loss"] for line in self.metrics("far") if "loss" in line],
+                            [line["loss"] for line in self.metrics("builtin") if "loss" in line])
+
+    def test_recompute_and_no_documents(self):
+        self.compare("bf16", "training.recompute=true", "data.document_mask=false")
+
+    def check_memory(self, *options):
+        """What inspect tells is what the run allocated, and all that it allocated at any time."""
+        told = self.document("inspect", "--memory", "--json", "config.yaml", "device=cuda", *RECIPE, *options)
+        total = told["memory"]["total"]
+        self.assertIn(f"memory {total / 1048576.0:.1f} MiB", self.err)
+        self.train_cuda("measured", *options, "training.steps=2", "evaluation.every=0", "schedule.warmup_steps=0")
+        self.assertIn(f" {total} bytes at most", self.log)
+
+    def check_resume(self, *options):
+        """In another order of streams too, a resumed run ends in the same bits."""
+        shutil.copytree(self.path("far"), self.path("resumed"))
+        for step in (16, 20):
+            os.unlink(self.path(f"resumed/checkpoints/step-{step:08d}.h5"))
+        self.train_cuda("resumed", *options, "--resume", seed=5)
+        strip = [[{key: value for key, value in line.items() if key not in UNTIMED} for line in self.metrics(run)]
+                 for run in ("far", "resumed")]
+        self.assertEqual(strip[0], strip[1])
+
+    def check_decoding(self, precision):
+        """Self-speculation gives the tokens of autoregression on the stand-ins, and in fp32 those of the CPU backend."""
+        common = ["--model", "far", "--prompt", "abc ", "--max-new-tokens", 16, "--json", "--precision", precision]
+        here = self.document("generate", *common)
+        plain = self.document_cuda("generate", *common)
+        for mode in (["--exit-layer", 2, "--draft-tokens", 3], ["--exit-layer", 1, "--draft-tokens", 7],
+                     ["--decode", "prompt-lookup"]):
+            fast = self.document_cuda("generate", *common, *mode)
+            self.assertEqual(plain["tokens"], fast["tokens"], mode)
+        if precision == "fp32":
+            self.assertEqual(here["tokens"], plain["tokens"])
+        losses = [[row["loss"] for row in document["exits"]] for document in
+                  (self.document("eval", "--model", "far", "--data", "tokens.h5", "--json", "--precision", precision),
+                   self.document_cuda("eval", "--model", "far", "--data", "tokens.h5", "--json", "--precision",
+                                      precision))]
+        self.close_values(losses[0], losses[1], TOLERANCE[precision], "eval")
+
+    def document_cuda(self, *arguments):
+        return json.loads(self.good_cuda(*arguments, "--device", "cuda"))
+
+
+class Failures(Standin):
+    """Everything that may be wrong with a GPU: one sentence, status 2, nothing lost."""
+
+    def setUp(self):
+        super().setUp()
+        self.prepare()
+
+    def refused(self, *says, before=(), arguments=(), **fakes):
+        present = snapshot(self.folder)
+        status, out, err = self.cuda("train", "config.yaml", "device=cuda", "run_dir=far", *RECIPE, *arguments, **fakes)
+        lines = [line for line in err.splitlines() if not any(word in line for word in before)]
+        self.assertEqual((2, 1, ""), (status, len(lines), out), err)
+        self.assertRegex(lines[0], r"^layerskip: \S.*[^\s.]$")
+        for part in says:
+            self.assertIn(part, lines[0])
+        self.assertIn("0 reports", self.log)
+        self.assertEqual(present, snapshot(self.folder))
+
+    def test_no_driver(self):
+        self.refused("no NVIDIA driver", "device=cpu", driver=0)
+
+    def test_old_driver(self):
+        self.refused("driver is for CUDA 12.4", "CUDA 13.", "update the driver", driver=12040)
+
+    def test_no_device(self):
+        self.refused("no NVIDIA GPU is visible", devices=0)
+
+    def test_index(self):
+        self.refused("device_index 2 is out of range", "2 GPUs are visible", arguments=["device_index=2"], devices=2)
+
+    def test_architecture(self):
+        self.refused("compute capability 7.5", "8.0 and later", capability=75)
+
+    def test_too_little_memory(self):
+        self.refused("out of GPU memory", "needs", "training.micro_batch_size", memory=1)
+
+    def interrupted(self, failure, says):
+        """A call fails in the middle of a step after the first checkpoint: the run continues from there, bit for bit."""
+        self.train_cuda("whole")
+        shutil.copytree(self.path("whole"), self.path("far"))
+        for step in (16, 20):
+            os.unlink(self.path(f"far/checkpoints/step-{step:08d}.h5"))
+        before = self.read("far/checkpoints/step-00000008.h5")
+        status, _, err = self.cuda("train", "config.yaml", "device=cuda", "run_dir=far", *RECIPE, "--resume",
+                                   fail_in=2500, failure=failure)
+        last = [line for line in err.splitlines() if line.startswith("layerskip: ")]
+        self.assertEqual((2, 1), (status, len(last)), err)
+        for part in says:
+            self.assertIn(part, last[0])
+        self.assertIn("the last good checkpoint is far/checkpoints/step-", last[0])
+        self.assertEqual(before, self.read("far/checkpoints/step-00000008.h5"))
+        self.train_cuda("far", "--resume")
+        strip = [[{key: value for key, value in line.items() if key not in UNTIMED} for line in self.metrics(run)]
+                 for run in ("whole", "far")]
+        self.assertEqual(strip[0], strip[1])
+
+    def test_out_of_memory_in_a_step(self):
+        self.interrupted(2, ["out of GPU memory"])
+
+    def test_failure_in_a_step(self):
+        self.interrupted(999, ["the GPU failed while"])
+
+
+class Absent(Standin):
+    """Libraries that are not there, or not what they should be, are lost with a word; the rest works."""
+
+    def setUp(self):
+        super().setUp()
+        self.prepare()
+        self.libraries = self.path("libraries")
+        os.mkdir(self.libraries)
+        shutil.copy(os.path.join(STANDINS, "libcudart.so.13"), self.libraries)
+        for name in ("libcublasLt.so.13", "libcudnn.so.9"):
+            self.write(f"libraries/{name}", "not a library")
+
+    def test_without_libraries(self):
+        self.train_cuda("far", "precision=bf16")
+        self.assertIn("no cuBLASLt", self.err)
+        self.assertIn("built-in kernels", self.err)
+        self.assertIn("no cuDNN", self.err)
+        self.train("run_dir=near", *RECIPE, "precision=bf16")
+        self.close(self.metrics("near"), self.metrics("far"), TOLERANCE["bf16"])
+
+
+if __name__ == "__main__":
+    unittest.main()
