@@ -22,8 +22,8 @@ void hostcuda_set_deferred(int on, uint64_t seed);
 void hostcuda_set_preemption(int per_1024); /* checker: odds that another thread runs before an access to memory */
 void hostcuda_set_memory_limit(size_t bytes);
 void hostcuda_set_devices(int count);
-void hostcuda_fail_in(int calls);   /* the call after so many more fails */
-void hostcuda_set_failure(int error); /* with this cudaError */
+void hostcuda_fail_in(int calls);          /* the call after so many more fails */
+void hostcuda_set_failure(int error);      /* with this cudaError */
 void hostcuda_set_capability(int version); /* 90: 9.0 */
 
 int hostcuda_reports(void); /* misuse found so far; each is printed once */

@@ -21,6 +21,9 @@ void open_ways(ways *out, int threads)
             out->name[out->count++] = variants[v];
     }
     assert_int_equal(unsetenv("LAYERSKIP_CPU_VARIANT"), 0);
+    if (getenv("LAYERSKIP_TEST_CUDA") == NULL) return; /* scripts/gpu-check asks for it */
+    assert_int_equal(ls_exec_create(&out->exec[out->count], LS_DEVICE_CUDA, threads), LS_OK);
+    out->name[out->count++] = "cuda";
 }
 
 void close_ways(ways *all)

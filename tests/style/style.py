@@ -84,8 +84,8 @@ def check_tidy(root, build):
     """clang-tidy with the tree's .clang-tidy, and clang's own warnings, on every compiled file once."""
     with open(os.path.join(build, "compile_commands.json"), encoding="utf-8") as file:
         commands = json.load(file)
-    sources = sorted({entry["file"] for entry in commands
-                      if not os.path.relpath(entry["file"], root).startswith(("..", "build"))})
+    sources = sorted({entry["file"] for entry in commands if entry["file"].endswith(".c")
+                      and not os.path.relpath(entry["file"], root).startswith(("..", "build"))})
     # clang comes without omp.h and is shown gcc's, but nothing else of gcc's.
     omp = subprocess.run(["gcc", "-print-file-name=include/omp.h"], capture_output=True, text=True, check=True)
     headers = tempfile.TemporaryDirectory()
