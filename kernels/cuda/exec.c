@@ -98,9 +98,9 @@ static ls_status allocate(ls_exec *exec, void **out, size_t bytes, const char *w
 static void release(ls_exec *exec, void *block, size_t bytes)
 {
     (void)bytes;
-    /* cudaFree waits for the work that uses the block. After a failure it fails too, and there is nothing to add. */
-    if (cudaFree(block) != cudaSuccess) (void)cudaGetLastError();
-    (void)exec;
+    /* Work that uses the block may still be under way. After a failure both calls fail too, with nothing to add. */
+    const cudaError_t waited = cudaStreamSynchronize(ls_cuda_of(exec)->stream);
+    if (cudaFree(block) != cudaSuccess || waited != cudaSuccess) (void)cudaGetLastError();
 }
 
 /* The next piece of staging memory, once the copy that used it last is over. */

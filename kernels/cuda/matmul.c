@@ -14,8 +14,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define LIBRARY "libcublasLt.so.13"
-#define WORKSPACE ((size_t)32 << 20) /* what cuBLAS itself takes on an H100 */
+#define TEXT_OF(number) #number
+#define LIBRARY_OF(version) "libcublasLt.so." TEXT_OF(version)
+#define LIBRARY LIBRARY_OF(CUBLAS_VER_MAJOR) /* whose headers this is built with */
+#define WORKSPACE ((size_t)32 << 20)         /* what cuBLAS itself takes on an H100 */
 #define BUCKETS 1024
 
 /* X(function) */
