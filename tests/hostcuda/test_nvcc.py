@@ -14,6 +14,8 @@ ARCHITECTURES = (80, 90, 100)
 SPILLS = {
     "matmul_kernel<": (112, "serves where cuBLASLt is absent, and as its check"),
     "rmsnorm_forward_kernel<": (8, "one register of a kernel that waits for memory"),
+    "embedding_backward_kernel<": (8, "one register of a kernel that waits for memory"),
+    "rope_append_kernel<": (12, "two registers of a kernel over 16 rows at most"),
     "rmsnorm_backward_kernel<": (16, "two registers of a kernel that waits for memory"),
 }
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
