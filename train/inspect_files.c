@@ -4,6 +4,7 @@
 #include "core/text.h"
 #include "kernels/exec.h"
 #include "model/model_file.h"
+#include "model/weight_source.h"
 #include "train/checkpoint.h"
 
 #include <protobuf-c/protobuf-c.h>
@@ -49,9 +50,22 @@ static ls_status describe_checkpoint(cJSON *document, const char *path, const ls
     return status;
 }
 
+/* A folder that is whole, as an import would find it. */
+static ls_status inspect_folder(cJSON **out, const char *path)
+{
+    ls_weight_source source;
+    LS_TRY(ls_weight_source_open(&source, path, NULL));
+    *out = cJSON_CreateObject();
+    (void)cJSON_AddStringToObject(*out, "kind", "huggingface");
+    const ls_status status = ls_inspect_add_model(*out, &source.config);
+    ls_weight_source_close(&source);
+    return status;
+}
+
 ls_status ls_inspect_checkpoint(cJSON **out, const char *path, const ls_inspect_steps *steps)
 {
     char *found;
+    if (ls_weight_source_is_folder(path)) return inspect_folder(out, path);
     LS_TRY(ls_checkpoint_find(&found, path));
     *out = cJSON_CreateObject();
     const ls_status status = describe_checkpoint(*out, found, steps);

@@ -123,6 +123,9 @@ class Use(Folders):
         self.good("export", "model.h5", "--out", "again")
         tokens = self.text("folder")
         self.assertEqual(12, len(tokens))
+        folder, model = self.document("inspect", "folder", "--json"), self.document("inspect", "model.h5", "--json")
+        self.assertEqual(("huggingface", "checkpoint"), (folder.pop("kind"), model.pop("kind")))
+        self.assertEqual(model, folder)
         self.assertEqual(tokens, self.text("model.h5"))
         self.assertEqual(tokens, self.text("again"))
 
