@@ -39,8 +39,7 @@ static char *gguf_name(const ls_parameter *entry)
     for (size_t i = 0; i < sizeof names / sizeof names[0]; i++)
         if (strstr(entry->name, names[i].huggingface) != NULL)
             return ls_text_format("blk.%d.%s.%s", entry->layer, names[i].gguf, entry->is_bias ? "bias" : "weight");
-    LS_ASSERT(!"every parameter has a name there");
-    return NULL;
+    ls_assert_failed(__FILE__, __LINE__, entry->name); /* every parameter has a name there */
 }
 
 static bool is_rotated(const ls_parameter *entry)

@@ -309,7 +309,7 @@ static int by_key(const void *a, const void *b)
 static ls_status check_index(const ls_safetensors *self, const cJSON **items, int64_t count, const char *index)
 {
     int64_t t = 0;
-    qsort(items, (size_t)count, sizeof *items, by_key);
+    qsort(items, (size_t)count, sizeof(void *), by_key);
     for (int64_t i = 0; i < count; i++) {
         if (i > 0 && strcmp(items[i - 1]->string, items[i]->string) == 0)
             return LS_FAIL(LS_BAD_INPUT, "%s names the tensor %s twice", index, items[i]->string);
@@ -336,7 +336,7 @@ static ls_status open_index(ls_safetensors *out, const char *folder, const char 
     if (status == LS_OK) status = open_shards(out, folder, map, index);
     if (status == LS_OK) status = finish(out);
     if (status == LS_OK) {
-        const cJSON **items = ls_text_memory(NULL, sizeof *items * (size_t)count);
+        const cJSON **items = ls_text_memory(NULL, sizeof(void *) * (size_t)count);
         int64_t i = 0;
         cJSON_ArrayForEach(item, map) items[i++] = item;
         status = check_index(out, items, count, index);
