@@ -81,7 +81,7 @@ __device__ __forceinline__ void fragment(unsigned (&r)[4], const bf16 *tile, int
 
 /* Four warps, two by two, of 32 by 32 results. A_K: a is stored [K,M]; B_K: b is stored [K,N]. */
 template <class Out, bool A_K, bool B_K>
-__global__ void __launch_bounds__(PRODUCT_THREADS)
+__global__ void __launch_bounds__(PRODUCT_THREADS, 1)
     matmul_kernel(Out *__restrict__ out, const bf16 *__restrict__ a, const bf16 *__restrict__ b, Product p)
 {
     LS_SHARED(bf16, left, [2][FACTOR_SIZE<A_K>]);

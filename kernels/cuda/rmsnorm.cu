@@ -66,7 +66,7 @@ __global__ void __launch_bounds__(256)
 /* dresidual += rstd * (h - x * rstd^2 * mean(h * x)) with h = dout * weight; P > 0: partial[block] = the block's share
  * of sum_rows dout * x * rstd. */
 template <class T, int W, int P>
-__global__ void __launch_bounds__(256)
+__global__ void __launch_bounds__(256, 1)
     rmsnorm_backward_kernel(float *__restrict__ dresidual, float *__restrict__ partial, const T *__restrict__ dout,
                             const float *__restrict__ residual, const int32_t *__restrict__ slot,
                             const int32_t *__restrict__ sample, const float *__restrict__ rstd,

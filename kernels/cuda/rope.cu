@@ -75,7 +75,7 @@ __global__ void __launch_bounds__(256)
 
 /* Row blockIdx.x; the warps of all blocks along y share its heads, so that few rows still keep many of them busy. */
 template <class T, int W>
-__global__ void __launch_bounds__(128)
+__global__ void __launch_bounds__(128, 1)
     rope_append_kernel(T *__restrict__ qkv, Cache<T> cache, const float *__restrict__ cosines,
                        const float *__restrict__ sines, int per_head, int64_t start, int64_t H, int64_t G, int64_t half)
 {
