@@ -4,6 +4,7 @@
 #define LS_TRAIN_BENCH_H
 
 #include "kernels/ceilings.h"
+#include "kernels/comm/comm.h"
 #include "model/model.h"
 
 #include <cjson/cJSON.h>
@@ -14,6 +15,7 @@ typedef struct ls_bench {
     ls_matmul_probe *matmul; /* of `dtype` */
     double matmul_best[2];   /* by ls_dtype, operations per second */
     double read_best;        /* bytes per second */
+    ls_comm *comm;           /* NULL: a process alone */
     cJSON *cases;            /* array: what --json prints */
 } ls_bench;
 
@@ -33,6 +35,7 @@ void ls_bench_report(ls_bench *bench, const ls_bench_row *row);
 ls_status ls_bench_kernels(ls_bench *bench);
 ls_status ls_bench_train(ls_bench *bench);
 ls_status ls_bench_decode(ls_bench *bench);
+ls_status ls_bench_comm(ls_bench *bench);
 
 /* Shapes that the benchmarks speak of. */
 ls_model_config ls_bench_shape_135m(void);  /* SmolLM2-135M: 30 layers, hidden 576 */

@@ -222,14 +222,44 @@ static ls_status run(ls_bench *bench, const bench_options *options)
     static const struct {
         const char *name;
         ls_status (*run)(ls_bench *bench);
-    } suites[] = {{"kernels", ls_bench_kernels}, {"train", ls_bench_train}, {"decode", ls_bench_decode}};
+    } suites[] = {
+        {"kernels", ls_bench_kernels}, {"train", ls_bench_train}, {"decode", ls_bench_decode}, {"comm", ls_bench_comm}};
     for (size_t i = 0; i < sizeof suites / sizeof suites[0]; i++) {
         if (strcmp(options->what, suites[i].name) != 0) continue;
         LS_TRY(measure_ceilings(bench));
         LS_TRY(suites[i].run(bench));
-        return options->json ? print_json(bench) : LS_OK;
+        return options->json && ls_comm_rank(bench->comm) == 0 ? print_json(bench) : LS_OK;
     }
-    return LS_FAIL(LS_BAD_INPUT, "'%s' is not a benchmark: kernels, train or decode", options->what);
+    return LS_FAIL(LS_BAD_INPUT, "'%s' is not a benchmark: kernels, train, decode or comm", options->what);
+}
+
+static ls_status run_on(const bench_options *options, ls_comm *comm)
+{
+    const int threads = options->threads > 0 ? (int)options->threads : ls_comm_threads(comm);
+    ls_exec exec;
+    LS_TRY(ls_exec_create_on(&exec, (ls_device)options->device, (int)options->device_index, threads));
+    exec.attention = (ls_attention_choice)options->attention;
+    ls_bench bench = {.exec = &exec, .comm = comm, .cases = cJSON_CreateArray()};
+    const bool bf16 = options->precision == 1 || (options->precision == 0 && ls_exec_has_fast_bf16(&exec));
+    bench.dtype = bf16 ? LS_BF16 : LS_F32;
+    const ls_status status = run(&bench, options);
+    ls_matmul_probe_destroy(bench.matmul);
+    cJSON_Delete(bench.cases);
+    ls_exec_destroy(&exec);
+    return status;
+}
+
+/* Rank 0 talks. */
+static ls_status run_as_rank(const bench_options *options)
+{
+    ls_comm *comm;
+    LS_TRY(ls_comm_open(&comm));
+    const int rank = ls_comm_rank(comm);
+    if (rank > 0) ls_log_set_quiet(1);
+    const ls_status status = ls_comm_agree(comm, run_on(options, comm));
+    ls_comm_close(comm);
+    if (rank > 0) ls_error_clear();
+    return status;
 }
 
 ls_status ls_bench_command(int argc, char **argv)
@@ -237,28 +267,19 @@ ls_status ls_bench_command(int argc, char **argv)
     static const struct argp argp = {
         .options = option_list,
         .parser = parse_option,
-        .args_doc = "kernels|train|decode",
+        .args_doc = "kernels|train|decode|comm",
         .doc =
             "Measures this machine's ceilings (best matrix product of each type, memory's read bandwidth, on a GPU "
             "that of copies), then the "
             "named benchmark as shares of them, alternately in one run.\v"
             "kernels: every op at the sizes of a 135M and a small model. train: whole steps, what dropout saves, what "
-            "exits cost in memory. decode: prefill, one row, verification.\n\n"
+            "exits cost in memory. decode: prefill, one row, verification. "
+            "comm: steps of several processes (mpirun -np 2 layerskip bench comm).\n\n"
             "JSON: {ceilings: {matmul_bf16_gflops, matmul_fp32_gflops, read_gbps}, machine, threads, cases: [{name, "
             "share_of_ceiling or ratio, target, tokens_per_second, gflops, gbps, milliseconds}]}; keys that do not "
             "apply to a case are absent. A share is good from its target up, a ratio up to its target."};
     bench_options options = {.device = LS_DEVICE_CPU};
     LS_TRY(ls_command_parse(&argp, argc, argv, &options));
-    if (options.what == NULL) return LS_FAIL(LS_BAD_INPUT, "name a benchmark: kernels, train or decode");
-    ls_exec exec;
-    LS_TRY(ls_exec_create_on(&exec, (ls_device)options.device, (int)options.device_index, (int)options.threads));
-    exec.attention = (ls_attention_choice)options.attention;
-    ls_bench bench = {.exec = &exec, .cases = cJSON_CreateArray()};
-    const bool bf16 = options.precision == 1 || (options.precision == 0 && ls_exec_has_fast_bf16(&exec));
-    bench.dtype = bf16 ? LS_BF16 : LS_F32;
-    const ls_status status = run(&bench, &options);
-    ls_matmul_probe_destroy(bench.matmul);
-    cJSON_Delete(bench.cases);
-    ls_exec_destroy(&exec);
-    return status;
+    if (options.what == NULL) return LS_FAIL(LS_BAD_INPUT, "name a benchmark: kernels, train, decode or comm");
+    return strcmp(options.what, "comm") == 0 ? run_as_rank(&options) : run_on(&options, NULL);
 }
