@@ -7,6 +7,7 @@ by CMake's own link command. A text that is no longer in its source exactly once
 import argparse
 import concurrent.futures
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -83,9 +84,14 @@ def plant(folder, source, text, replacement):
 
 
 def link(build, program, folder, objects):
-    """Links `program` with some objects replaced; CMake left the command in link.txt."""
-    with open(os.path.join(build, f"CMakeFiles/{program}.dir/link.txt"), encoding="utf-8") as file:
-        command = file.read().strip()
+    """Links `program` with some objects replaced; CMake left the command in link.txt and, where CUDA is a language of
+    the build, lists of files in others that it names with an @."""
+    def read(name):
+        with open(os.path.join(build, name), encoding="utf-8") as file:
+            return file.read()
+
+    command = re.sub(r"@(\S+)", lambda match: read(match[1]), read(f"CMakeFiles/{program}.dir/link.txt"))
+    command = " ".join(command.split())
     out = os.path.join(folder, program)
     command = command.replace(f"-o {program} ", f"-o {out} ")
     for name, path in objects.items():
