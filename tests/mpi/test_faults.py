@@ -11,7 +11,7 @@ import ranks
 
 KILLS = 20
 SECONDS_TO_END = 30
-LOST = re.compile(r"lost rank (\d+) \(process|mpirun noticed that process rank (\d+) with PID")
+LOST = re.compile(r"lost rank (\d+) \(process|mpi(?:run|exec) noticed that process rank (\d+) with PID")
 
 
 def processes_of(mpirun):
