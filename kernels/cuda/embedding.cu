@@ -53,7 +53,7 @@ __global__ void __launch_bounds__(RANK_ROWS) rank_rows_kernel(int32_t *__restric
 /* Block x has the runs of equal tokens that begin at ranks 32x..32x+31; columns are cut along y. A warp looks up 32
  * ranks at a time, one a lane. */
 template <int W>
-__global__ void __launch_bounds__(256)
+__global__ void __launch_bounds__(256, 1)
     embedding_backward_kernel(float *__restrict__ dweight, const float *__restrict__ dout,
                               const int32_t *__restrict__ order, const int32_t *__restrict__ sorted, int64_t rows,
                               int64_t width)
