@@ -84,7 +84,8 @@ static bool chosen(const ls_case *what, int number, int stride)
 
 static void no_kernel_misuses_memory(void **state)
 {
-    static hostcuda_way orders[] = {{HOSTCUDA_FIFO, 0, 0}, {HOSTCUDA_REVERSE, 0, 0}, {HOSTCUDA_RANDOM, 3, 0}};
+    static hostcuda_way orders[] = {
+        {.schedule = HOSTCUDA_FIFO}, {.schedule = HOSTCUDA_REVERSE}, {.schedule = HOSTCUDA_RANDOM, .seed = 3}};
     ls_case_list list = all_cases();
     ls_exec reference = open_reference();
     int failures = 0, checked[LS_OP_COUNT] = {0};
@@ -131,7 +132,7 @@ static const ls_case MEMORY_BOUND[] = {
 
 static void check_traffic(ls_case what, ls_exec *reference, int *failures)
 {
-    static hostcuda_way way = {HOSTCUDA_RANDOM, 3, 0};
+    static hostcuda_way way = {.schedule = HOSTCUDA_RANDOM, .seed = 3};
     hostcuda_forget_traffic();
     hostcuda_count_traffic(1);
     check_case(&what, &way, false, reference, failures);

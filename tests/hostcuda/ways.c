@@ -9,8 +9,10 @@
  * instructions err. */
 void open_ways(ways *out, int threads)
 {
-    static hostcuda_way way[] = {
-        {HOSTCUDA_FIFO, 0, 0}, {HOSTCUDA_RANDOM, 1, 0}, {HOSTCUDA_REVERSE, 0, 0}, {HOSTCUDA_RANDOM, 2, 0}};
+    static hostcuda_way way[] = {{.schedule = HOSTCUDA_FIFO},
+                                 {.schedule = HOSTCUDA_RANDOM, .seed = 1},
+                                 {.schedule = HOSTCUDA_REVERSE},
+                                 {.schedule = HOSTCUDA_RANDOM, .seed = 2}};
     static const char *const names[] = {"cuda, in order", "cuda, random order", "cuda, in reverse", "cuda, random"};
     const bool noise = getenv("HOSTCUDA_NOISE") != NULL, one = getenv("HOSTCUDA_WAYS") != NULL;
     out->count = one ? 1 : 3;
