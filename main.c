@@ -2,6 +2,7 @@
 #include "core/threads.h"
 #include "data/commands.h"
 #include "eval/commands.h"
+#include "kernels/comm/comm.h"
 #include "model/commands.h"
 #include "train/commands.h"
 
@@ -9,16 +10,16 @@
 #include <string.h>
 
 static const ls_command commands[] = {
-    {"prepare", ls_prepare_command, "text files to a token file"},
-    {"train", ls_train_command, "pretrain, continue or fine-tune with the LayerSkip recipe"},
-    {"generate", ls_generate_command, "text from a checkpoint: autoregressive, early-exit or self-speculative"},
-    {"eval", ls_eval_command, "loss and perplexity of every exit layer"},
-    {"sweep", ls_sweep_command, "decoding speed over exit layers and draft lengths"},
-    {"import", ls_import_command, "a Hugging Face folder to a checkpoint"},
-    {"export", ls_export_command, "a checkpoint to a Hugging Face folder, or to GGUF for llama.cpp"},
-    {"report", ls_report_command, "report.html of a run folder"},
-    {"inspect", ls_inspect_command, "shapes, parameters and the recipe's schedule of a file"},
-    {"bench", ls_bench_command, "kernels, training and decoding as shares of this machine's ceilings"},
+    {"prepare", ls_prepare_command, "text files to a token file", true},
+    {"train", ls_train_command, "pretrain, continue or fine-tune with the LayerSkip recipe", false},
+    {"generate", ls_generate_command, "text from a checkpoint: autoregressive, early-exit or self-speculative", true},
+    {"eval", ls_eval_command, "loss and perplexity of every exit layer", false},
+    {"sweep", ls_sweep_command, "decoding speed over exit layers and draft lengths", false},
+    {"import", ls_import_command, "a Hugging Face folder to a checkpoint", true},
+    {"export", ls_export_command, "a checkpoint to a Hugging Face folder, or to GGUF for llama.cpp", true},
+    {"report", ls_report_command, "report.html of a run folder", true},
+    {"inspect", ls_inspect_command, "shapes, parameters and the recipe's schedule of a file", true},
+    {"bench", ls_bench_command, "kernels, training and decoding as shares of this machine's ceilings", false},
 };
 
 #define COMMAND_COUNT (sizeof commands / sizeof commands[0])
@@ -53,6 +54,7 @@ int main(int argc, char **argv)
     }
     for (size_t i = 0; i < COMMAND_COUNT; i++) {
         if (strcmp(argv[1], commands[i].name) != 0) continue;
+        if (commands[i].alone && ls_comm_spare(argv[1])) return 0;
         const ls_status status = commands[i].run(argc - 1, argv + 1);
         if (status != LS_OK && status != LS_HELP_SHOWN && ls_error_text()[0] != '\0') /* of several, one rank tells */
             (void)fprintf(stderr, "layerskip: %s\n", ls_error_text());

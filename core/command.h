@@ -5,6 +5,7 @@
 #include "core/status.h"
 
 #include <argp.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 /* argv[0] is the subcommand's name. Returns a status; main.c prints ls_error_text() and exits. */
@@ -14,6 +15,7 @@ typedef struct ls_command {
     const char *name;
     ls_command_run *run;
     const char *summary; /* one line for `layerskip --help` */
+    bool alone;          /* of several processes the first runs it, the others end at once */
 } ls_command;
 
 /* argp_parse with the house's ways: program name "layerskip NAME"; --help, -h and --usage print on standard output and

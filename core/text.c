@@ -207,3 +207,10 @@ char *ls_text_valid_utf8(const char *bytes, size_t length)
     ls_text_add(&text, bytes + kept, length - kept);
     return text.bytes;
 }
+
+uint64_t ls_text_hash(uint64_t hash, const void *bytes, size_t length)
+{
+    const unsigned char *byte = bytes;
+    for (size_t i = 0; i < length; i++) hash = (hash ^ byte[i]) * 0x100000001b3u;
+    return hash;
+}

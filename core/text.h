@@ -34,6 +34,10 @@ size_t ls_text_distance(const char *a, const char *b);
  * smallest distance so far, and only a smaller one is true. */
 bool ls_text_nearer(size_t *best, const char *typed, const char *candidate);
 
+/* FNV-1a of the bytes, going on from `hash`; the first is LS_TEXT_HASH_START. */
+#define LS_TEXT_HASH_START 0xcbf29ce484222325u
+uint64_t ls_text_hash(uint64_t hash, const void *bytes, size_t length);
+
 /* malloc'ed copy in which every byte that is not valid UTF-8, and every NUL, is replaced by U+FFFD. */
 char *ls_text_valid_utf8(const char *bytes, size_t length);
 

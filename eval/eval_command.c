@@ -74,7 +74,8 @@ static ls_status plan_passes(ls_exit_loss_options *out, const eval_options *opti
                                   .B = B,
                                   .T = T,
                                   .max_samples = options->max_samples,
-                                  .document_mask = options->document_mask};
+                                  .document_mask = options->document_mask,
+                                  .comm = options->held_out.session.comm};
     return LS_OK;
 }
 
@@ -103,32 +104,49 @@ static ls_status print_table(const double *loss, int layers, int64_t tokens)
     return LS_OK;
 }
 
+static ls_status print(const double *loss, int layers, int64_t tokens, const eval_options *options)
+{
+    if (ls_comm_rank(options->held_out.session.comm) > 0) return LS_OK;
+    return options->json ? print_json(loss, layers, tokens) : print_table(loss, layers, tokens);
+}
+
 static ls_status evaluate(const ls_session *session, const ls_token_file *file, const eval_options *options)
 {
     const int layers = (int)session->model.config.num_hidden_layers;
+    ls_comm *comm = options->held_out.session.comm;
     ls_exit_loss_options passes;
-    LS_TRY(plan_passes(&passes, options, &session->model, file));
     ls_training *training = NULL;
-    LS_TRY(ls_training_create(&training, &session->model, passes.B, passes.T, true));
+    ls_status status = plan_passes(&passes, options, &session->model, file);
+    if (status == LS_OK) status = ls_training_create(&training, &session->model, passes.B, passes.T, true);
     double *loss = calloc((size_t)layers, sizeof *loss);
     int64_t tokens = 0;
     ls_interrupt_install();
-    ls_status status = loss == NULL ? LS_FAIL(LS_NO_MEMORY, "cannot get memory for losses")
-                                    : ls_exit_loss(loss, &tokens, training, &session->model, file, &passes);
-    if (status == LS_OK) status = options->json ? print_json(loss, layers, tokens) : print_table(loss, layers, tokens);
+    if (status == LS_OK && loss == NULL) status = LS_FAIL(LS_NO_MEMORY, "cannot get memory for losses");
+    status = ls_comm_agree(comm, status);
+    if (status == LS_OK) status = ls_exit_loss(loss, &tokens, training, &session->model, file, &passes);
+    if (status == LS_OK) status = print(loss, layers, tokens, options);
     free(loss);
     ls_training_destroy(training);
     return status;
 }
 
-ls_status ls_eval_command(int argc, char **argv)
+typedef struct call {
+    int argc;
+    char **argv;
+} call;
+
+/* As one of several processes, or alone. */
+static ls_status run(ls_comm *comm, void *context)
 {
     static const struct argp_child children[] = {{&ls_held_out_argp, 0, NULL, 0}, {0}};
     static const struct argp argp = {
         option_list, parse_option, NULL, "Loss and perplexity of every exit layer on held-out text.",
         children,    NULL,         NULL};
+    const call *self = context;
     eval_options options = {.held_out.session = ls_session_defaults(), .document_mask = true};
-    LS_TRY(ls_command_parse(&argp, argc, argv, &options));
+    options.held_out.session.comm = comm;
+    LS_TRY(ls_comm_agree(comm, ls_command_parse(&argp, self->argc, self->argv, &options)));
+    LS_TRY(ls_held_out_same_command(comm, self->argc, self->argv));
 
     ls_held_out held_out;
     LS_TRY(ls_held_out_open(&held_out, &options.held_out));
@@ -136,3 +154,5 @@ ls_status ls_eval_command(int argc, char **argv)
     ls_held_out_close(&held_out);
     return status;
 }
+
+ls_status ls_eval_command(int argc, char **argv) { return ls_comm_run(run, &(call){argc, argv}); }

@@ -81,26 +81,28 @@ static ls_status make_plan(ls_step_plan *plan, int layers, int64_t samples)
     return LS_OK;
 }
 
-/* Where sums go. */
+/* Where sums go. `pass` is one pass of this process, `round` that of every process: [L] losses, then the targets, then
+ * the status. */
 typedef struct loss_totals {
     int layers;
-    double *sum;  /* [L] */
-    double *loss; /* [L] of one batch */
+    double *sum;   /* [L] */
+    double *pass;  /* [L+2] */
+    double *round; /* [size][L+2] */
     int64_t tokens;
 } loss_totals;
 
-/* Adds the losses of `count` samples of length T that start at tokens starts[j]. */
-static ls_status run_batch(loss_totals *totals, const sample_reader *reader, ls_training *training,
-                           const int64_t *starts, int64_t count, int64_t T)
+/* The losses of `count` samples of length T that start at tokens starts[j], to totals->pass. */
+static ls_status run_pass(loss_totals *totals, const sample_reader *reader, ls_training *training,
+                          const int64_t *starts, int64_t count, int64_t T)
 {
     if (ls_interrupt_requested()) return LS_FAIL(LS_INTERRUPTED, "the evaluation was interrupted");
-    int64_t batch_targets = 0;
+    int64_t pass_targets = 0;
     for (int64_t j = 0; j < count; j++) {
         int64_t targets;
         LS_TRY(read_sample(reader, j, starts[j], T, &targets));
-        batch_targets += targets;
+        pass_targets += targets;
     }
-    if (batch_targets == 0) return LS_OK;
+    if (pass_targets == 0) return LS_OK;
     const bool mask = reader->options->document_mask;
     const ls_batch batch = {.B = count,
                             .T = T,
@@ -110,29 +112,75 @@ static ls_status run_batch(loss_totals *totals, const sample_reader *reader, ls_
                             .positions = mask ? reader->positions : NULL};
     ls_step_plan plan;
     LS_TRY(make_plan(&plan, totals->layers, count));
-    const ls_status status = ls_training_run(training, totals->loss, NULL, &batch, &plan, (double)batch_targets);
+    const ls_status status = ls_training_run(training, totals->pass, NULL, &batch, &plan, (double)pass_targets);
     ls_step_plan_destroy(&plan);
-    for (int l = 0; l < totals->layers; l++) totals->sum[l] += totals->loss[l];
-    totals->tokens += batch_targets;
+    totals->pass[totals->layers] = (double)pass_targets;
     return status;
 }
 
-/* starts: [B], to work with. */
-static ls_status run_split(loss_totals *totals, const sample_reader *reader, ls_training *training, int64_t *starts)
+/* How the split is cut: `samples` whole ones of the `whole` there are, in `passes` passes; the last of these may be the
+ * split's short tail. */
+typedef struct split_cut {
+    int64_t T, whole, samples, tail, passes;
+} split_cut;
+
+static split_cut cut_split(const sample_reader *reader)
 {
     const ls_exit_loss_options *options = reader->options;
     const int64_t T = options->T, targets = reader->file->token_count[options->split] - 1;
-    const int64_t whole = targets / T, tail = targets % T;
-    const bool all = options->max_samples <= 0 || options->max_samples > whole;
-    const int64_t samples = all ? whole : options->max_samples;
-    for (int64_t first = 0; first < samples; first += options->B) {
-        const int64_t count = samples - first < options->B ? samples - first : options->B;
-        for (int64_t j = 0; j < count; j++) starts[j] = (first + j) * whole / samples * T;
-        LS_TRY(run_batch(totals, reader, training, starts, count, T));
+    split_cut out = {.T = T, .whole = targets / T};
+    const bool all = options->max_samples <= 0 || options->max_samples > out.whole;
+    out.samples = all ? out.whole : options->max_samples;
+    out.tail = all ? targets % T : 0;
+    out.passes = (out.samples + options->B - 1) / options->B + (out.tail > 0);
+    return out;
+}
+
+/* starts: [B], to work with. */
+static ls_status run_number(loss_totals *totals, const sample_reader *reader, ls_training *training,
+                            const split_cut *cut, int64_t number, int64_t *starts)
+{
+    const int64_t B = reader->options->B, first = number * B;
+    if (first >= cut->samples) {
+        starts[0] = cut->whole * cut->T;
+        return run_pass(totals, reader, training, starts, 1, cut->tail);
     }
-    if (!all || tail == 0) return LS_OK;
-    starts[0] = whole * T;
-    return run_batch(totals, reader, training, starts, 1, tail);
+    const int64_t count = cut->samples - first < B ? cut->samples - first : B;
+    for (int64_t j = 0; j < count; j++) starts[j] = (first + j) * cut->whole / cut->samples * cut->T;
+    return run_pass(totals, reader, training, starts, count, cut->T);
+}
+
+/* Adds the passes of a round in their order, whoever ran them; a failure of any process is that of all. */
+static ls_status add_round(loss_totals *totals, ls_comm *comm, ls_status own)
+{
+    const size_t width = (size_t)totals->layers + 2;
+    bool failed = false;
+    totals->pass[width - 1] = (double)own;
+    LS_TRY(ls_comm_gather(comm, totals->round, totals->pass, sizeof(double) * width));
+    for (int r = 0; r < ls_comm_size(comm); r++) {
+        const double *pass = totals->round + (size_t)r * width;
+        failed = failed || pass[width - 1] != 0.0;
+        if (!(pass[width - 2] > 0.0)) continue;
+        for (int l = 0; l < totals->layers; l++) totals->sum[l] += pass[l];
+        totals->tokens += (int64_t)pass[width - 2];
+    }
+    return failed ? ls_comm_agree(comm, own) : LS_OK;
+}
+
+/* Pass i is process i % size's. */
+static ls_status run_split(loss_totals *totals, const sample_reader *reader, ls_training *training, int64_t *starts)
+{
+    ls_comm *comm = reader->options->comm;
+    const split_cut cut = cut_split(reader);
+    for (int64_t first = 0; first < cut.passes; first += ls_comm_size(comm)) {
+        const int64_t number = first + ls_comm_rank(comm);
+        ls_status status = LS_OK;
+        ls_comm_stand(comm, number, LS_COMM_EVALUATING);
+        memset(totals->pass, 0, sizeof(double) * ((size_t)totals->layers + 2));
+        if (number < cut.passes) status = run_number(totals, reader, training, &cut, number, starts);
+        LS_TRY(add_round(totals, comm, status));
+    }
+    return LS_OK;
 }
 
 ls_status ls_exit_loss(double *loss, int64_t *tokens, ls_training *training, const ls_model *model,
@@ -145,13 +193,16 @@ ls_status ls_exit_loss(double *loss, int64_t *tokens, ls_training *training, con
                        options->split == LS_SPLIT_TRAIN ? "training" : "validation",
                        (long long)file->token_count[options->split]);
     sample_reader reader;
-    LS_TRY(open_reader(&reader, file, options));
-    loss_totals totals = {.layers = layers, .sum = calloc(2 * (size_t)layers, sizeof(double))};
+    const size_t width = (size_t)layers + 2;
+    loss_totals totals = {.layers = layers,
+                          .sum = calloc(width * (size_t)(ls_comm_size(options->comm) + 2), sizeof(double))};
     int64_t *starts = calloc((size_t)options->B, sizeof *starts);
-    ls_status status =
-        totals.sum != NULL && starts != NULL ? LS_OK : LS_FAIL(LS_NO_MEMORY, "cannot get memory for losses");
+    ls_status status = open_reader(&reader, file, options);
+    if (totals.sum == NULL || starts == NULL) status = LS_FAIL(LS_NO_MEMORY, "cannot get memory for losses");
+    status = ls_comm_agree(options->comm, status);
     if (status == LS_OK) {
-        totals.loss = totals.sum + layers;
+        totals.pass = totals.sum + width;
+        totals.round = totals.pass + width;
         status = run_split(&totals, &reader, training, starts);
     }
     if (status == LS_OK && totals.tokens == 0)

@@ -1,6 +1,9 @@
 #include "eval/held_out.h"
 
+#include "core/text.h"
+
 #include <errno.h>
+#include <string.h>
 
 enum { KEY_DATA = 0x2800 };
 
@@ -42,12 +45,33 @@ static ls_status open_file(ls_held_out *out, const ls_held_out_options *chosen)
                    chosen->session.model);
 }
 
+static ls_status check_same(const ls_held_out *held_out, ls_comm *comm)
+{
+    const ls_model *model = &held_out->session.model;
+    const uint64_t shape = ls_text_hash(LS_TEXT_HASH_START, &model->table.parameters, sizeof model->table.parameters);
+    const uint64_t type = ls_text_hash(shape, &model->dtype, sizeof model->dtype);
+    LS_TRY(ls_comm_same_program(comm));
+    LS_TRY(ls_comm_same(comm, type, "the model's size or compute type"));
+    return ls_comm_same(comm, (uint64_t)held_out->file.token_count[LS_SPLIT_VALIDATION], "the size of the token file");
+}
+
 ls_status ls_held_out_open(ls_held_out *out, const ls_held_out_options *chosen)
 {
+    ls_comm *comm = chosen->session.comm;
     ls_status status = ls_session_open(&out->session, &chosen->session);
+    out->file = (ls_token_file){0};
     if (status == LS_OK) status = open_file(out, chosen);
-    if (status != LS_OK) ls_session_close(&out->session);
+    status = ls_comm_agree(comm, status);
+    if (status == LS_OK) status = check_same(out, comm);
+    if (status != LS_OK) ls_held_out_close(out);
     return status;
+}
+
+ls_status ls_held_out_same_command(ls_comm *comm, int argc, char **argv)
+{
+    uint64_t hash = LS_TEXT_HASH_START;
+    for (int i = 0; i < argc; i++) hash = ls_text_hash(hash, argv[i], strlen(argv[i]) + 1);
+    return ls_comm_same(comm, hash, "the command line");
 }
 
 void ls_held_out_close(ls_held_out *held_out)

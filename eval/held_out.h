@@ -19,8 +19,11 @@ typedef struct ls_held_out {
     ls_token_file file;
 } ls_held_out;
 
-/* Refuses a file that was made with another tokenizer than the model's. */
+/* Refuses a file that was made with another tokenizer than the model's; of several processes, any that differ in the
+ * program, the shape of the model or the size of the split. A failure is that of all. */
 ls_status ls_held_out_open(ls_held_out *out, const ls_held_out_options *options);
+/* LS_BAD_INPUT on every process unless all were called with the same words. */
+ls_status ls_held_out_same_command(ls_comm *comm, int argc, char **argv);
 void ls_held_out_close(ls_held_out *held_out);
 /* prompts [count, length]: the beginnings of documents spread evenly over the split, from those that hold at least
  * length + room tokens; where there are fewer than `count` of these, positions spread evenly. */

@@ -67,8 +67,8 @@ static ls_dtype compute_type(const ls_exec *exec, int precision)
 ls_status ls_session_open(ls_session *session, const ls_session_options *chosen)
 {
     *session = (ls_session){0};
-    LS_TRY(
-        ls_exec_create_on(&session->exec, (ls_device)chosen->device, (int)chosen->device_index, (int)chosen->threads));
+    const int threads = chosen->threads > 0 ? (int)chosen->threads : ls_comm_threads(chosen->comm);
+    LS_TRY(ls_exec_create_on(&session->exec, (ls_device)chosen->device, (int)chosen->device_index, threads));
     session->has_exec = true;
     session->exec.attention = (ls_attention_choice)chosen->attention;
     char *tokenizer = NULL;

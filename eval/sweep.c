@@ -27,59 +27,120 @@ static bool same_text(const ls_decode_result *a, const ls_decode_result *b)
     return a->count == b->count && memcmp(a->tokens, b->tokens, sizeof *a->tokens * (size_t)a->count) == 0;
 }
 
-/* What one prompt gave: `plain` and `fast` with the fastest time of the repeats. */
-static void add_pair(ls_sweep *sweep, ls_sweep_setting *setting, const ls_decode_result *plain,
-                     const ls_decode_result *fast)
+/* What a setting gave on one prompt, beside autoregressive decoding; it travels between processes. */
+typedef struct pair_result {
+    ls_status status;
+    bool identical;
+    int64_t plain_tokens, tokens, drafted, accepted, rounds;
+    double plain_seconds, seconds;
+} pair_result;
+
+static void add_pair(ls_sweep *sweep, ls_sweep_setting *setting, const pair_result *pair)
 {
-    const double speedup = fast->decode_seconds > 0.0 ? plain->decode_seconds / fast->decode_seconds : 0.0;
+    const double speedup = pair->seconds > 0.0 ? pair->plain_seconds / pair->seconds : 0.0;
     if (setting->tokens == 0 || speedup < setting->speedup_low) setting->speedup_low = speedup;
     if (setting->tokens == 0 || speedup > setting->speedup_high) setting->speedup_high = speedup;
-    setting->tokens += fast->count;
-    setting->drafted += fast->drafted;
-    setting->accepted += fast->accepted;
-    setting->rounds += fast->rounds;
-    setting->seconds += fast->decode_seconds;
-    setting->autoregressive_seconds += plain->decode_seconds;
-    sweep->autoregressive_tokens += plain->count;
-    sweep->autoregressive_seconds += plain->decode_seconds;
+    setting->identical = setting->identical && pair->identical;
+    setting->tokens += pair->tokens;
+    setting->drafted += pair->drafted;
+    setting->accepted += pair->accepted;
+    setting->rounds += pair->rounds;
+    setting->seconds += pair->seconds;
+    setting->autoregressive_seconds += pair->plain_seconds;
+    sweep->autoregressive_tokens += pair->plain_tokens;
+    sweep->autoregressive_seconds += pair->plain_seconds;
 }
 
-/* Which of the two comes first changes from pair to pair. tokens: [2, max_new_tokens] */
-static ls_status run_prompt(ls_sweep *sweep, ls_sweep_setting *setting, ls_decoder *decoder, const int32_t *prompt,
-                            bool plain_first, int32_t *tokens)
+/* What a process works with. */
+typedef struct workbench {
+    ls_decoder *decoder;
+    const int32_t *prompts;
+    int32_t *tokens;        /* [2, max_new_tokens] */
+    pair_result *own, *all; /* [count] by setting; [size][count] */
+} workbench;
+
+/* Which of the two comes first changes from pair to pair. */
+static ls_status run_pair(pair_result *out, const ls_sweep *sweep, const ls_sweep_setting *setting,
+                          const workbench *bench, const int32_t *prompt, bool plain_first)
 {
     ls_decode_result best[2] = {0}; /* plain, fast */
+    out->identical = true;
     for (int64_t repeat = 0; repeat < sweep->repeats; repeat++, plain_first = !plain_first) {
         ls_decode_result result[2];
         for (int turn = 0; turn < 2; turn++) {
             const int which = (turn == 0) == plain_first ? 0 : 1;
-            LS_TRY(run_once(result + which, tokens + which * sweep->max_new_tokens, decoder, sweep, prompt,
-                            which == 0 ? NULL : setting));
+            LS_TRY(run_once(result + which, bench->tokens + which * sweep->max_new_tokens, bench->decoder, sweep,
+                            prompt, which == 0 ? NULL : setting));
             if (repeat == 0 || result[which].decode_seconds < best[which].decode_seconds) best[which] = result[which];
         }
-        if (!same_text(result, result + 1)) setting->identical = false;
+        if (!same_text(result, result + 1)) out->identical = false;
     }
-    add_pair(sweep, setting, best, best + 1);
+    out->plain_tokens = best[0].count;
+    out->plain_seconds = best[0].decode_seconds;
+    out->tokens = best[1].count;
+    out->drafted = best[1].drafted;
+    out->accepted = best[1].accepted;
+    out->rounds = best[1].rounds;
+    out->seconds = best[1].decode_seconds;
     return LS_OK;
 }
 
-static ls_status run_pairs(ls_sweep *sweep, ls_decoder *decoder, const int32_t *prompts, int32_t *tokens)
+/* As many prompts from `first` on as there are processes. Each process measures every setting once, on a prompt of its
+ * own: the prompt's number and the setting's add up to the rank. So no setting has a faster process to itself. */
+static ls_status measure_round(const ls_sweep *sweep, const workbench *bench, int64_t first)
+{
+    const int size = ls_comm_size(sweep->comm), rank = ls_comm_rank(sweep->comm);
+    memset(bench->own, 0, sizeof *bench->own * (size_t)sweep->count);
+    for (int s = 0; s < sweep->count; s++) {
+        const int64_t p = first + (rank + (int64_t)sweep->count * size - s) % size;
+        if (p >= sweep->prompts) continue;
+        ls_comm_stand(sweep->comm, p, LS_COMM_EVALUATING);
+        LS_TRY(run_pair(&bench->own[s], sweep, sweep->settings + s, bench, bench->prompts + p * sweep->prompt_tokens,
+                        (first / size + s) % 2 == 0));
+        ls_log_progress("sweep: prompt %lld of %lld, setting %d of %d", (long long)p + 1, (long long)sweep->prompts,
+                        s + 1, sweep->count);
+    }
+    return LS_OK;
+}
+
+/* Adds the pairs in the order of prompts and settings, whoever measured them; a failure of any process is that of all.
+ */
+static ls_status add_round(ls_sweep *sweep, const workbench *bench, int64_t first, ls_status own)
+{
+    const int size = ls_comm_size(sweep->comm);
+    bool failed = false;
+    bench->own[0].status = own;
+    LS_TRY(ls_comm_gather(sweep->comm, bench->all, bench->own, sizeof *bench->own * (size_t)sweep->count));
+    for (int r = 0; r < size; r++) failed = failed || bench->all[r * sweep->count].status != LS_OK;
+    if (failed) return ls_comm_agree(sweep->comm, own);
+    for (int64_t i = 0; i < size && first + i < sweep->prompts; i++)
+        for (int s = 0; s < sweep->count; s++)
+            add_pair(sweep, sweep->settings + s, &bench->all[(i + s) % size * sweep->count + s]);
+    return LS_OK;
+}
+
+/* Rank 0's clock decides for all. */
+static ls_status time_is_up(bool *up, const ls_sweep *sweep, double began)
+{
+    *up = sweep->max_seconds > 0.0 && ls_seconds_now() - began >= sweep->max_seconds;
+    return sweep->max_seconds > 0.0 ? ls_comm_broadcast(sweep->comm, up, sizeof *up, 0) : LS_OK;
+}
+
+static ls_status run_pairs(ls_sweep *sweep, const workbench *bench)
 {
     /* Once before the clock counts: code, weights and buffers are touched. */
     ls_decode_result first;
-    LS_TRY(run_once(&first, tokens, decoder, sweep, prompts, NULL));
+    const ls_status warm = run_once(&first, bench->tokens, bench->decoder, sweep, bench->prompts, NULL);
+    LS_TRY(ls_comm_agree(sweep->comm, warm));
     const double began = ls_seconds_now();
     int64_t p = 0;
-    for (; p < sweep->prompts; p++) {
-        if (p > 0 && sweep->max_seconds > 0.0 && ls_seconds_now() - began >= sweep->max_seconds) break;
-        for (int s = 0; s < sweep->count; s++) {
-            LS_TRY(run_prompt(sweep, sweep->settings + s, decoder, prompts + p * sweep->prompt_tokens, (p + s) % 2 == 0,
-                              tokens));
-            ls_log_progress("sweep: prompt %lld of %lld, setting %d of %d", (long long)p + 1, (long long)sweep->prompts,
-                            s + 1, sweep->count);
-        }
+    for (; p < sweep->prompts; p += ls_comm_size(sweep->comm)) {
+        bool up = false;
+        if (p > 0) LS_TRY(time_is_up(&up, sweep, began));
+        if (up) break;
+        LS_TRY(add_round(sweep, bench, p, measure_round(sweep, bench, p)));
     }
-    sweep->prompts = p;
+    if (p < sweep->prompts) sweep->prompts = p;
     return LS_OK;
 }
 
@@ -92,11 +153,19 @@ ls_status ls_sweep_run(ls_sweep *sweep, ls_decoder *decoder, const int32_t *prom
     }
     sweep->autoregressive_tokens = 0;
     sweep->autoregressive_seconds = 0.0;
-    int32_t *tokens = calloc(2 * (size_t)sweep->max_new_tokens, sizeof *tokens);
-    const ls_status status = tokens == NULL ? LS_FAIL(LS_NO_MEMORY, "cannot get memory for a sweep")
-                                            : run_pairs(sweep, decoder, prompts, tokens);
+    const size_t count = (size_t)sweep->count, size = (size_t)ls_comm_size(sweep->comm);
+    workbench bench = {.decoder = decoder,
+                       .prompts = prompts,
+                       .tokens = calloc(2 * (size_t)sweep->max_new_tokens, sizeof *bench.tokens),
+                       .own = calloc(count * (size + 1), sizeof *bench.own)};
+    ls_status status = LS_OK;
+    if (bench.tokens == NULL || bench.own == NULL) status = LS_FAIL(LS_NO_MEMORY, "cannot get memory for a sweep");
+    bench.all = bench.own + (bench.own == NULL ? 0 : count);
+    status = ls_comm_agree(sweep->comm, status);
+    if (status == LS_OK) status = run_pairs(sweep, &bench);
     ls_log_progress_end();
-    free(tokens);
+    free(bench.own);
+    free(bench.tokens);
     return status;
 }
 
@@ -165,6 +234,7 @@ cJSON *ls_sweep_to_json(const ls_sweep *sweep)
     (void)cJSON_AddStringToObject(document, "device", sweep->device);
     (void)cJSON_AddStringToObject(document, "precision", sweep->precision);
     (void)cJSON_AddNumberToObject(document, "threads", sweep->threads);
+    (void)cJSON_AddNumberToObject(document, "processes", ls_comm_size(sweep->comm));
     (void)cJSON_AddNumberToObject(document, "prompts", (double)sweep->prompts);
     (void)cJSON_AddNumberToObject(document, "prompt_tokens", (double)sweep->prompt_tokens);
     (void)cJSON_AddNumberToObject(document, "max_new_tokens", (double)sweep->max_new_tokens);
@@ -202,6 +272,9 @@ void ls_sweep_print(FILE *file, const ls_sweep *sweep)
                   "%s, %d threads\n",
                   (long long)sweep->prompts, (long long)sweep->prompt_tokens, (long long)sweep->max_new_tokens,
                   (long long)sweep->repeats, sweep->precision, sweep->threads);
+    if (ls_comm_size(sweep->comm) > 1)
+        (void)fprintf(file, "%d processes at once, each of so many threads; speeds are those of one among them\n",
+                      ls_comm_size(sweep->comm));
     (void)fprintf(file, "autoregressive: %.1f tokens/s\n\n",
                   ratio((double)sweep->autoregressive_tokens, sweep->autoregressive_seconds));
     (void)fprintf(file, "exit layer  draft tokens  acceptance  tokens/round    tokens/s  speedup (single prompts)  "

@@ -4,6 +4,7 @@
 
 #include "core/json.h"
 #include "eval/decoder.h"
+#include "kernels/comm/comm.h"
 
 typedef struct ls_sweep_setting {
     ls_decode_mode mode; /* self-speculative or prompt-lookup */
@@ -18,13 +19,15 @@ typedef struct ls_sweep_setting {
 } ls_sweep_setting;
 
 typedef struct ls_sweep {
+    ls_comm *comm;     /* whose processes share the prompts; NULL: alone */
     const char *model; /* for the record, like the next three */
     const char *device, *precision;
     int threads;
     int64_t prompts, prompt_tokens, max_new_tokens;
     int64_t repeats;
-    double
-        max_seconds; /* after so long no further prompt is begun, and `prompts` falls to those measured; 0: no limit */
+    /* After so long no further prompt (of several processes: as many as they are) is begun, and `prompts` falls to
+     * those measured; 0: no limit. */
+    double max_seconds;
     int32_t end_of_text;
     ls_sweep_setting *settings; /* [count] */
     int count;
@@ -34,7 +37,9 @@ typedef struct ls_sweep {
 
 /* Fills the measured fields. Each prompt is decoded greedily by each setting right after or before an autoregressive
  * run of the same prompt (in turns), `repeats` times, on the same decoder: both see the same machine, and the fastest
- * of each is kept. prompts: [prompts, prompt_tokens]; the first is always measured. A signal is LS_INTERRUPTED. */
+ * of each is kept. Of several processes each takes some of the prompts and all numbers but times are what one alone
+ * finds; a failure is that of all. prompts: [prompts, prompt_tokens]; the first is always measured. A signal is
+ * LS_INTERRUPTED. */
 ls_status ls_sweep_run(ls_sweep *sweep, ls_decoder *decoder, const int32_t *prompts);
 
 double ls_sweep_speedup(const ls_sweep_setting *setting); /* time of all paired runs over time of its own; 0: unknown */

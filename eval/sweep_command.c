@@ -155,12 +155,16 @@ static ls_status measure(ls_sweep *sweep, const ls_session *session, const ls_to
 {
     ls_decoder *decoder = NULL;
     int32_t *prompts = calloc((size_t)(sweep->prompts * sweep->prompt_tokens), sizeof *prompts);
-    if (prompts == NULL) return LS_FAIL(LS_NO_MEMORY, "cannot get memory for %lld prompts", (long long)sweep->prompts);
-    ls_status status = ls_held_out_prompts(prompts, sweep->prompts, sweep->prompt_tokens, sweep->max_new_tokens, file);
+    ls_status status = LS_OK;
+    if (prompts == NULL)
+        status = LS_FAIL(LS_NO_MEMORY, "cannot get memory for %lld prompts", (long long)sweep->prompts);
+    if (status == LS_OK)
+        status = ls_held_out_prompts(prompts, sweep->prompts, sweep->prompt_tokens, sweep->max_new_tokens, file);
     if (status == LS_OK)
         status =
             ls_decoder_create(&decoder, &session->model, sweep->prompt_tokens + sweep->max_new_tokens, most_drafts);
     ls_interrupt_install();
+    status = ls_comm_agree(sweep->comm, status);
     if (status == LS_OK) status = ls_sweep_run(sweep, decoder, prompts);
     ls_decoder_destroy(decoder);
     free(prompts);
@@ -196,7 +200,8 @@ static ls_status sweep_model(const ls_session *session, const ls_token_file *fil
     if (options->exit_count == 0) default_exit_layers(options, model->config.num_hidden_layers);
     LS_TRY(fit_context(options, model->config.max_position_embeddings));
     ls_sweep_setting settings[(MOST_VALUES + 1) * MOST_VALUES];
-    ls_sweep sweep = {.model = options->held_out.session.model,
+    ls_sweep sweep = {.comm = options->held_out.session.comm,
+                      .model = options->held_out.session.model,
                       .device = ls_device_names[session->exec.device],
                       .precision = ls_dtype_name(model->dtype),
                       .threads = session->exec.threads,
@@ -213,10 +218,16 @@ static ls_status sweep_model(const ls_session *session, const ls_token_file *fil
     for (int d = 0; d < options->draft_count; d++)
         if (options->draft_tokens[d] > most) most = options->draft_tokens[d];
     LS_TRY(measure(&sweep, session, file, (int)most));
-    return show(&sweep, options);
+    return ls_comm_rank(sweep.comm) == 0 ? show(&sweep, options) : LS_OK;
 }
 
-ls_status ls_sweep_command(int argc, char **argv)
+typedef struct call {
+    int argc;
+    char **argv;
+} call;
+
+/* As one of several processes, or alone. */
+static ls_status run(ls_comm *comm, void *context)
 {
     static const struct argp_child children[] = {{&ls_held_out_argp, 0, NULL, 0}, {0}};
     static const struct argp argp = {
@@ -233,7 +244,10 @@ ls_status ls_sweep_command(int argc, char **argv)
                              .draft_count = 3,
                              .prompts = 8,
                              .repeats = 2};
-    LS_TRY(ls_command_parse(&argp, argc, argv, &options));
+    const call *self = context;
+    options.held_out.session.comm = comm;
+    LS_TRY(ls_comm_agree(comm, ls_command_parse(&argp, self->argc, self->argv, &options)));
+    LS_TRY(ls_held_out_same_command(comm, self->argc, self->argv));
 
     ls_held_out held_out;
     LS_TRY(ls_held_out_open(&held_out, &options.held_out));
@@ -241,3 +255,5 @@ ls_status ls_sweep_command(int argc, char **argv)
     ls_held_out_close(&held_out);
     return status;
 }
+
+ls_status ls_sweep_command(int argc, char **argv) { return ls_comm_run(run, &(call){argc, argv}); }

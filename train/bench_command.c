@@ -249,18 +249,7 @@ static ls_status run_on(const bench_options *options, ls_comm *comm)
     return status;
 }
 
-/* Rank 0 talks. */
-static ls_status run_as_rank(const bench_options *options)
-{
-    ls_comm *comm;
-    LS_TRY(ls_comm_open(&comm));
-    const int rank = ls_comm_rank(comm);
-    if (rank > 0) ls_log_set_quiet(1);
-    const ls_status status = ls_comm_agree(comm, run_on(options, comm));
-    ls_comm_close(comm);
-    if (rank > 0) ls_error_clear();
-    return status;
-}
+static ls_status run_as_rank(ls_comm *comm, void *context) { return run_on(context, comm); }
 
 ls_status ls_bench_command(int argc, char **argv)
 {
@@ -281,5 +270,6 @@ ls_status ls_bench_command(int argc, char **argv)
     bench_options options = {.device = LS_DEVICE_CPU};
     LS_TRY(ls_command_parse(&argp, argc, argv, &options));
     if (options.what == NULL) return LS_FAIL(LS_BAD_INPUT, "name a benchmark: kernels, train, decode or comm");
-    return strcmp(options.what, "comm") == 0 ? run_as_rank(&options) : run_on(&options, NULL);
+    if (strcmp(options.what, "comm") == 0) return ls_comm_run(run_as_rank, &options);
+    return ls_comm_spare("this benchmark") ? LS_OK : run_on(&options, NULL);
 }

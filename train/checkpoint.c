@@ -111,20 +111,14 @@ void ls_checkpoint_clean(const char *run_dir)
 
 /* ---- saving ------------------------------------------------------------------------------------------------------ */
 
-static uint64_t fnv1a(uint64_t hash, const void *bytes, size_t length)
-{
-    const unsigned char *byte = bytes;
-    for (size_t i = 0; i < length; i++) hash = (hash ^ byte[i]) * 0x100000001b3u;
-    return hash;
-}
-
 uint64_t ls_checkpoint_token_file_hash(const ls_token_file *file)
 {
-    uint64_t hash = fnv1a(0xcbf29ce484222325u, &file->tokenizer_hash, sizeof file->tokenizer_hash);
+    uint64_t hash = ls_text_hash(LS_TEXT_HASH_START, &file->tokenizer_hash, sizeof file->tokenizer_hash);
     for (int split = LS_SPLIT_TRAIN; split <= LS_SPLIT_VALIDATION; split++) {
-        hash = fnv1a(hash, &file->token_count[split], sizeof file->token_count[split]);
+        hash = ls_text_hash(hash, &file->token_count[split], sizeof file->token_count[split]);
         if (file->documents[split] != NULL)
-            hash = fnv1a(hash, file->documents[split], sizeof(int64_t) * (size_t)(file->document_count[split] + 1));
+            hash =
+                ls_text_hash(hash, file->documents[split], sizeof(int64_t) * (size_t)(file->document_count[split] + 1));
     }
     return hash;
 }

@@ -388,7 +388,6 @@ ls_status ls_train_run_shared(ls_train_config *config, ls_start start, ls_comm *
     memset(&self, 0, sizeof self);
     self.comm = comm;
     self.leads = ls_comm_rank(comm) == 0;
-    if (!self.leads) ls_log_set_quiet(1);
     self.lock = -1;
     ls_interrupt_install();
     /* Ctrl-C also ends the `tee` that reads the progress line, and that must not keep the run from saving. */

@@ -6,18 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* FNV-1a of the running program's file. */
-static ls_status program_hash(uint64_t *hash)
-{
-    char *bytes;
-    size_t length;
-    *hash = 0xcbf29ce484222325u;
-    LS_TRY(ls_file_read(&bytes, &length, "/proc/self/exe"));
-    for (size_t i = 0; i < length; i++) *hash = (*hash ^ (unsigned char)bytes[i]) * 0x100000001b3u;
-    free(bytes);
-    return LS_OK;
-}
-
 static ls_status check_config(const ls_trainer *trainer, const char *first)
 {
     ls_train_config other;
@@ -50,10 +38,8 @@ ls_status ls_ranks_share_text(ls_comm *comm, char **text)
 ls_status ls_ranks_check(const ls_trainer *trainer)
 {
     ls_comm *comm = trainer->comm;
-    uint64_t program;
     if (ls_comm_size(comm) == 1) return LS_OK;
-    LS_TRY(ls_comm_agree(comm, program_hash(&program)));
-    LS_TRY(ls_comm_same(comm, program, "the layerskip program"));
+    LS_TRY(ls_comm_same_program(comm));
     char *first = ls_comm_rank(comm) == 0 ? strdup(trainer->config_text) : NULL;
     ls_status status = ls_ranks_share_text(comm, &first);
     if (status == LS_OK) status = ls_comm_agree(comm, check_config(trainer, first));

@@ -7,6 +7,8 @@
 #include <string.h>
 
 typedef struct arguments {
+    int argc;
+    char **argv;
     const char *config;
     const char **overrides; /* [count], room for argc */
     int count;
@@ -69,9 +71,12 @@ static const struct argp command = {
     NULL,
 };
 
-static ls_status run_as_rank(const arguments *self, ls_comm *comm)
+/* As one of the processes that mpirun or srun started, or alone. */
+static ls_status run_as_rank(ls_comm *comm, void *context)
 {
+    arguments *self = context;
     ls_train_config config;
+    LS_TRY(ls_comm_agree(comm, ls_command_parse(&command, self->argc, self->argv, self)));
     const ls_status own = ls_train_config_read(&config, self->config, self->overrides, self->count);
     ls_status status = ls_comm_agree(comm, own);
     if (status == LS_OK) status = ls_train_run_shared(&config, self->start, comm);
@@ -79,24 +84,11 @@ static ls_status run_as_rank(const arguments *self, ls_comm *comm)
     return status;
 }
 
-/* Alone, or as one of the processes that mpirun or srun started; rank 0 tells what went wrong. */
-static ls_status run(const arguments *self)
-{
-    ls_comm *comm;
-    LS_TRY(ls_comm_open(&comm));
-    const ls_status status = run_as_rank(self, comm);
-    const int rank = ls_comm_rank(comm);
-    ls_comm_close(comm);
-    if (rank > 0) ls_error_clear();
-    return status;
-}
-
 ls_status ls_train_command(int argc, char **argv)
 {
-    arguments self = {.overrides = calloc((size_t)argc, sizeof(char *))};
+    arguments self = {.argc = argc, .argv = argv, .overrides = calloc((size_t)argc, sizeof(char *))};
     if (self.overrides == NULL) return LS_FAIL(LS_NO_MEMORY, "cannot get memory for the arguments");
-    ls_status status = ls_command_parse(&command, argc, argv, &self);
-    if (status == LS_OK) status = run(&self);
+    const ls_status status = ls_comm_run(run_as_rank, &self);
     free(self.overrides);
     return status;
 }

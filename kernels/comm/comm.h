@@ -53,6 +53,14 @@ const char *ls_comm_host(const ls_comm *comm);
 /* Processors this rank should use: those it may, shared out among the ranks that may use the same. */
 int ls_comm_threads(const ls_comm *comm);
 
+/* A command of several processes: joins them, works, agrees on how that went, leaves. Rank 0 alone keeps the sentence
+ * of a failure, and logs. */
+ls_status ls_comm_run(ls_status (*work)(ls_comm *comm, void *context), void *context);
+/* For a command that one process does: true on all but the first that a launcher started; the first warns. */
+bool ls_comm_spare(const char *command);
+/* LS_BAD_INPUT on every rank unless all run the same program. */
+ls_status ls_comm_same_program(ls_comm *comm);
+
 /* out [size][bytes]: every rank's `in`, in the order of the ranks. Lost touch with the others is LS_LOST. */
 ls_status ls_comm_gather(ls_comm *comm, void *out, const void *in, size_t bytes);
 ls_status ls_comm_broadcast(ls_comm *comm, void *data, size_t bytes, int root);

@@ -1,6 +1,7 @@
 """Runs layerskip under mpirun for the tests of several processes: a folder with a token file and a config whose 12
 micro-batches 1, 2, 3 and 4 processes can share."""
 import os
+import re
 import subprocess
 import sys
 import unittest
@@ -53,6 +54,22 @@ def environment():
     return program.environment() | {
         "OMPI_ALLOW_RUN_AS_ROOT": "1", "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1", "OMPI_MCA_mpi_yield_when_idle": "1",
         "OMPI_MCA_btl_base_warn_component_unused": "0"}
+
+
+def processes_of(mpirun):
+    """rank -> process, of those that have begun."""
+    found = {}
+    for entry in os.listdir("/proc"):
+        try:
+            with open(f"/proc/{entry}/stat", encoding="ascii", errors="replace") as file:
+                parent = int(file.read().rsplit(")", 1)[1].split()[1])
+            with open(f"/proc/{entry}/environ", "rb") as file:
+                rank = re.search(rb"(?:^|\0)OMPI_COMM_WORLD_RANK=(\d+)", file.read())
+        except (OSError, ValueError, IndexError):
+            continue
+        if parent == mpirun.pid and rank:
+            found[int(rank[1])] = int(entry)
+    return found
 
 
 class RanksTest(program.ProgramTest):

@@ -14,22 +14,6 @@ SECONDS_TO_END = 30
 LOST = re.compile(r"lost rank (\d+) \(process|mpi(?:run|exec) noticed that process rank (\d+) with PID")
 
 
-def processes_of(mpirun):
-    """rank -> process, of those that have begun."""
-    found = {}
-    for entry in os.listdir("/proc"):
-        try:
-            with open(f"/proc/{entry}/stat", encoding="ascii", errors="replace") as file:
-                parent = int(file.read().rsplit(")", 1)[1].split()[1])
-            with open(f"/proc/{entry}/environ", "rb") as file:
-                rank = re.search(rb"(?:^|\0)OMPI_COMM_WORLD_RANK=(\d+)", file.read())
-        except (OSError, ValueError, IndexError):
-            continue
-        if parent == mpirun.pid and rank:
-            found[int(rank[1])] = int(entry)
-    return found
-
-
 def is_running(process):
     try:
         with open(f"/proc/{process}/stat", encoding="ascii", errors="replace") as file:
@@ -42,7 +26,7 @@ class Faults(ranks.RanksTest):
     def wait_for_processes(self, mpirun, size):
         found = {}
         while len(found) < size and mpirun.poll() is None:
-            found = processes_of(mpirun)
+            found = ranks.processes_of(mpirun)
             time.sleep(0.01)
         return found
 
@@ -159,7 +143,7 @@ class Faults(ranks.RanksTest):
                                              check=False).stdout.split():
                 class Parent:
                     pid = int(line)
-                found = processes_of(Parent)
+                found = ranks.processes_of(Parent)
                 if 1 in found:
                     os.kill(found[1], signal.SIGKILL)
                     killed += 1
