@@ -282,15 +282,15 @@ static ls_status make_groups(hid_t file, const char *name)
     return LS_OK;
 }
 
-/* A new dataset in groups that are there. */
-static hid_t create_dataset(hid_t file, const char *name, hid_t type, int64_t rows, int64_t cols, bool reserve)
+/* A new dataset in groups that are there. Its room is taken at once, so that a file does not tell who fills it. */
+static hid_t create_dataset(hid_t file, const char *name, hid_t type, int64_t rows, int64_t cols)
 {
     LS_ASSERT(rows >= 0 && cols >= 0);
     const hsize_t sizes[2] = {(hsize_t)rows, (hsize_t)cols};
     const hid_t space = H5Screate_simple(cols == 0 ? 1 : 2, sizes, NULL);
     const hid_t layout = untimed(H5P_DATASET_CREATE);
     (void)H5Pset_fill_time(layout, H5D_FILL_TIME_NEVER);
-    if (reserve) (void)H5Pset_alloc_time(layout, H5D_ALLOC_TIME_EARLY);
+    (void)H5Pset_alloc_time(layout, H5D_ALLOC_TIME_EARLY);
     const hid_t dataset = H5Dcreate2(file, name, type, space, H5P_DEFAULT, layout, H5P_DEFAULT);
     (void)H5Pclose(layout);
     (void)H5Sclose(space);
@@ -308,7 +308,7 @@ static ls_status finish_dataset(hid_t file, const char *name, hid_t dataset, boo
 ls_status ls_hdf5_write_array(hid_t file, const char *name, hid_t type, int64_t rows, int64_t cols, const void *data)
 {
     LS_TRY(make_groups(file, name));
-    const hid_t dataset = create_dataset(file, name, type, rows, cols, false);
+    const hid_t dataset = create_dataset(file, name, type, rows, cols);
     bool good = dataset >= 0;
     if (good && rows > 0) good = H5Dwrite(dataset, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, data) >= 0;
     return finish_dataset(file, name, dataset, good);
@@ -317,7 +317,7 @@ ls_status ls_hdf5_write_array(hid_t file, const char *name, hid_t type, int64_t 
 ls_status ls_hdf5_reserve_array(hid_t file, const char *name, int64_t rows, int64_t cols)
 {
     LS_TRY(make_groups(file, name));
-    const hid_t dataset = create_dataset(file, name, H5T_NATIVE_FLOAT, rows, cols, true);
+    const hid_t dataset = create_dataset(file, name, H5T_NATIVE_FLOAT, rows, cols);
     return finish_dataset(file, name, dataset, dataset >= 0);
 }
 
@@ -336,6 +336,17 @@ static char *shape_text(int rank, const hsize_t *sizes)
     for (int i = 0; i < rank; i++) ls_text_addf(&text, "%s%llu", i == 0 ? "[" : ", ", (unsigned long long)sizes[i]);
     ls_text_addf(&text, rank == 0 ? "[]" : "]");
     return text.bytes;
+}
+
+ls_status ls_hdf5_array_offset(hid_t file, const char *path, const char *name, int64_t *offset)
+{
+    hid_t dataset;
+    LS_TRY(open_dataset(&dataset, file, path, name));
+    const haddr_t address = H5Dget_offset(dataset);
+    (void)H5Dclose(dataset);
+    if (address == HADDR_UNDEF) return LS_FAIL(LS_IO, "HDF5 did not take the room of %s in %s", name, path);
+    *offset = (int64_t)address;
+    return LS_OK;
 }
 
 static ls_status check_shape(hid_t dataset, const char *path, const char *name, int rank, const hsize_t *expected)

@@ -36,6 +36,8 @@ typedef struct ls_hdf5_piece {
 
 /* The dataset with its room in the file, but no content; for ls_hdf5_write_pieces. */
 ls_status ls_hdf5_reserve_array(hid_t file, const char *name, int64_t rows, int64_t cols);
+/* Where its first element lies, in bytes from the start of the file; its room is taken. */
+ls_status ls_hdf5_array_offset(hid_t file, const char *path, const char *name, int64_t *offset);
 /* Reads only the pieces of a dataset that must have this shape. */
 ls_status ls_hdf5_read_pieces(hid_t file, const char *path, const char *name, int64_t rows, int64_t cols,
                               const ls_hdf5_piece *pieces, int count, float *base);

@@ -181,6 +181,33 @@ static int find_pieces(ls_hdf5_piece *pieces, const ls_optimizer *optimizer, ls_
     return count;
 }
 
+int ls_checkpoint_own_pieces(ls_hdf5_piece *pieces, const ls_optimizer *optimizer, ls_kept_block block,
+                             const ls_parameter *entry)
+{
+    return find_pieces(pieces, optimizer, block, entry, false);
+}
+
+static ls_status find_offsets(hid_t file, const char *path, const ls_parameter_table *table, int64_t *offsets)
+{
+    for (int block = 0; block < LS_KEPT_BLOCKS; block++)
+        for (int i = 0; i < table->count; i++) {
+            const ls_parameter_dataset set = ls_parameter_dataset_of(block_groups[block], &table->entries[i]);
+            LS_TRY(ls_hdf5_array_offset(file, path, set.name, &offsets[block * table->count + i]));
+        }
+    return LS_OK;
+}
+
+ls_status ls_checkpoint_reserve(const char *path, const ls_checkpoint *about, const ls_optimizer *optimizer,
+                                int64_t *offsets)
+{
+    hid_t file;
+    LS_TRY(write_file(path, about, optimizer, true));
+    LS_TRY(ls_hdf5_open(&file, path, KIND));
+    const ls_status status = find_offsets(file, path, &optimizer->model->table, offsets);
+    (void)H5Fclose(file);
+    return status;
+}
+
 static ls_status write_pieces(hid_t file, const char *path, const ls_optimizer *optimizer, ls_hdf5_piece *pieces)
 {
     const ls_parameter_table *table = &optimizer->model->table;
@@ -225,6 +252,12 @@ static ls_status write_together(const char *path, const ls_checkpoint *about, co
     return ls_comm_agree(comm, write_own_pieces(path, optimizer));
 }
 
+ls_status ls_checkpoint_commit(const char *run_dir, const char *temporary, const char *path, int64_t keep)
+{
+    LS_TRY(ls_file_commit(temporary, path));
+    return remove_old(run_dir, keep);
+}
+
 ls_status ls_checkpoint_save(const char *run_dir, const ls_checkpoint *about, const ls_optimizer *optimizer,
                              int64_t keep)
 {
@@ -239,10 +272,9 @@ ls_status ls_checkpoint_save(const char *run_dir, const ls_checkpoint *about, co
                                         : write_file(temporary, about, optimizer, false);
     if (ls_comm_rank(comm) == 0) {
         if (status == LS_OK)
-            status = ls_file_commit(temporary, path);
+            status = ls_checkpoint_commit(run_dir, temporary, path, keep);
         else
             (void)unlink(temporary);
-        if (status == LS_OK) status = remove_old(run_dir, keep);
     }
     free(temporary);
     free(path);

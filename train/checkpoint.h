@@ -9,6 +9,7 @@
 #ifndef LS_TRAIN_CHECKPOINT_H
 #define LS_TRAIN_CHECKPOINT_H
 
+#include "core/hdf5_file.h"
 #include "data/token_file.h"
 #include "optim/optimizer.h"
 
@@ -26,6 +27,17 @@ uint64_t ls_checkpoint_token_file_hash(const ls_token_file *file);
 /* Saves, then removes all but the `keep` newest checkpoints of the run. On failure nothing is removed. */
 ls_status ls_checkpoint_save(const char *run_dir, const ls_checkpoint *about, const ls_optimizer *optimizer,
                              int64_t keep);
+/* Pieces of saving, for train/background_save.c. The file with everything in it but the blocks' content, and where in
+ * it each dataset of theirs lies, offsets [LS_KEPT_BLOCKS][table.count] in bytes. */
+ls_status ls_checkpoint_reserve(const char *path, const ls_checkpoint *about, const ls_optimizer *optimizer,
+                                int64_t *offsets);
+/* The elements of `entry` that this rank writes, from the block's memory; returns how many pieces. pieces: room for all
+ * buckets. */
+int ls_checkpoint_own_pieces(ls_hdf5_piece *pieces, const ls_optimizer *optimizer, ls_kept_block block,
+                             const ls_parameter *entry);
+/* Syncs `temporary`, gives it its name, and removes all but the `keep` newest. */
+ls_status ls_checkpoint_commit(const char *run_dir, const char *temporary, const char *path, int64_t keep);
+
 /* The newest checkpoint of the run, malloc'ed; NULL when there is none. */
 ls_status ls_checkpoint_newest(char **out, const char *run_dir);
 /* Removes what a killed process left half written. */

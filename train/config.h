@@ -61,6 +61,7 @@ typedef struct ls_train_config {
     } schedule;
     struct {
         int64_t every, keep;
+        bool background;
     } checkpoint;
     struct {
         int64_t every, batches;

@@ -137,6 +137,8 @@ const ls_field ls_train_fields[] = {
 
     INT("checkpoint.every", checkpoint.every, 0, STEPS_MAX, "500", "steps between checkpoints; 0: only at the end"),
     INT("checkpoint.keep", checkpoint.keep, 1, 1 << 20, "2", "newest checkpoints kept"),
+    BOOL("checkpoint.background", checkpoint.background, "false",
+         "write while training goes on, from a copy in memory: 12 bytes a parameter, shared out among processes"),
     INT("evaluation.every", evaluation.every, 0, STEPS_MAX, "500", "steps between held-out evaluations; 0: never"),
     INT("evaluation.batches", evaluation.batches, 1, 1 << 20, "8",
         "micro-batches of held-out text an evaluation, spread evenly over the split"),

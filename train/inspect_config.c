@@ -3,6 +3,7 @@
 
 #include "core/file.h"
 #include "core/text.h"
+#include "train/background_save.h"
 #include "train/trainer.h"
 
 #include <stdlib.h>
@@ -136,6 +137,18 @@ ls_status ls_inspect_config(cJSON **out, const char *path, const char *const *ov
     return status;
 }
 
+/* What a process alone takes of the host's memory to save in the background. */
+static ls_status add_copy(cJSON *document, const ls_model_config *model)
+{
+    ls_parameter_table table;
+    LS_TRY(ls_parameter_table_create(&table, model));
+    cJSON *host = cJSON_AddObjectToObject(document, "host_memory");
+    (void)cJSON_AddNumberToObject(host, "a copy of the run for saving in the background",
+                                  (double)ls_background_save_bytes_of(table.elements));
+    ls_parameter_table_destroy(&table);
+    return LS_OK;
+}
+
 static ls_status describe_memory(cJSON *document, ls_train_config *config)
 {
     ls_exec counted;
@@ -158,7 +171,7 @@ static ls_status describe_memory(cJSON *document, ls_train_config *config)
             (void)cJSON_AddNumberToObject(memory, counted.blocks[i].what, bytes);
     }
     (void)cJSON_AddNumberToObject(memory, "total", (double)counted.bytes);
-    return LS_OK;
+    return config->checkpoint.background ? add_copy(document, &config->model) : LS_OK;
 }
 
 ls_status ls_inspect_memory(cJSON **out, const char *path, const char *const *overrides, int override_count)

@@ -18,7 +18,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { SHOWN_EXITS = 6 };
+enum { SHOWN_EXITS = 6, NEWS = 3, HINT_PERCENT = 5 };
 
 typedef struct run {
     ls_trainer trainer;
@@ -33,8 +33,12 @@ typedef struct run {
     double seconds_per_step; /* smoothed */
     int64_t steps_here;      /* taken by this process */
     int64_t saved_step;      /* of the newest checkpoint, -1: none */
-    int *news;               /* [size][2] of agree */
-    int lock;                /* of the run's folder, against a second process; -1: none */
+    int64_t saving_step;     /* of the one that is being written in the background */
+    double save_ended;       /* or training began */
+    double save_waited;      /* seconds that training has waited for the one being written */
+    bool hinted;
+    int *news; /* [size][NEWS] of agree */
+    int lock;  /* of the run's folder, against a second process; -1: none */
 } run;
 
 /* ---- what a step tells ------------------------------------------------------------------------------------------- */
@@ -169,16 +173,57 @@ static bool due(int64_t step, int64_t every, int64_t steps)
     return every > 0 && (step % every == 0 || step == steps);
 }
 
+/* What a save cost: `waited` of the time since the save before, by which training went on less. */
+static void tell_saved(run *self, int64_t step, double seconds, double waited, const char *how)
+{
+    const double now = ls_seconds_now(),
+                 mebibytes = (double)(self->trainer.model.table.parameters * 3 * (int64_t)sizeof(float)) / 1048576.0;
+    const double share = 100.0 * waited / (now - self->save_ended);
+    ls_log_info("step %lld: saved %.1f MiB in %.2f s, %.0f MiB/s%s; training waited %.2f s, %.1f %% of the time since "
+                "the last save",
+                (long long)step, mebibytes, seconds, mebibytes / seconds, how, waited, share);
+    if (self->trainer.background == NULL && share > HINT_PERCENT && !self->hinted &&
+        step < self->trainer.schedule.steps) {
+        ls_log_info("checkpoint.background: true would write while training goes on");
+        self->hinted = true;
+    }
+    self->saved_step = step;
+    self->save_ended = now;
+}
+
+/* Waits for the save that is being written, if one is, and names its file. */
+static ls_status end_background_save(run *self)
+{
+    if (!ls_background_save_running(self->trainer.background)) return LS_OK;
+    const double begin = ls_seconds_now();
+    double seconds;
+    LS_TRY(ls_background_save_end(self->trainer.background, &seconds));
+    self->save_waited += ls_seconds_now() - begin;
+    tell_saved(self, self->saving_step, seconds, self->save_waited, " while training went on");
+    return LS_OK;
+}
+
 static ls_status save(run *self)
 {
+    LS_TRY(end_background_save(self));
     if (self->saved_step == self->trainer.step) return LS_OK;
     const double begin = ls_seconds_now();
     LS_TRY(ls_trainer_save(&self->trainer));
     const double seconds = ls_seconds_now() - begin;
-    const double mebibytes = (double)(self->trainer.model.table.parameters * 3 * (int64_t)sizeof(float)) / 1048576.0;
-    self->saved_step = self->trainer.step;
-    ls_log_info("step %lld: saved %.1f MiB in %.2f s, %.0f MiB/s", (long long)self->trainer.step, mebibytes, seconds,
-                mebibytes / seconds);
+    tell_saved(self, self->trainer.step, seconds, seconds, "");
+    return LS_OK;
+}
+
+/* In the background while steps are left, by choice. */
+static ls_status save_and_go_on(run *self)
+{
+    const ls_trainer *trainer = &self->trainer;
+    if (trainer->background == NULL || trainer->step == trainer->config->training.steps) return save(self);
+    const double begin = ls_seconds_now();
+    LS_TRY(end_background_save(self));
+    LS_TRY(ls_trainer_save_in_background(trainer));
+    self->saving_step = trainer->step;
+    self->save_waited = ls_seconds_now() - begin;
     return LS_OK;
 }
 
@@ -192,23 +237,26 @@ static ls_status take_step(run *self)
     LS_TRY(report_step(self, &report, ls_seconds_now() - start));
     if (due(trainer->step, config->evaluation.every, config->training.steps)) LS_TRY(evaluate(self));
     if (trainer->step == config->training.steps || due(trainer->step, config->checkpoint.every, config->training.steps))
-        LS_TRY(save(self));
+        LS_TRY(save_and_go_on(self));
     return LS_OK;
 }
 
-/* What every rank is told before a step: how the last one ended on each, and whether any was asked to stop. */
+/* What every rank is told before a step: how the last one ended on each, whether any was asked to stop, and whether
+ * what was being saved is written. */
 static ls_status agree(run *self, ls_status own, int *signal_number)
 {
     const int size = ls_comm_size(self->comm);
-    const int message[2] = {(int)own, ls_interrupt_signal()};
+    const int message[NEWS] = {(int)own, ls_interrupt_signal(), ls_background_save_written(self->trainer.background)};
     LS_TRY(ls_comm_gather(self->comm, self->news, message, sizeof message));
-    bool failed = false;
+    bool failed = false, written = true;
     *signal_number = 0;
     for (int r = 0; r < size; r++) {
-        failed = failed || self->news[2 * r] != (int)LS_OK;
-        if (*signal_number == 0) *signal_number = self->news[2 * r + 1];
+        failed = failed || self->news[NEWS * r] != (int)LS_OK;
+        if (*signal_number == 0) *signal_number = self->news[NEWS * r + 1];
+        written = written && self->news[NEWS * r + 2] != 0;
     }
-    return failed ? ls_comm_agree(self->comm, own) : LS_OK;
+    if (failed) return ls_comm_agree(self->comm, own);
+    return written ? end_background_save(self) : LS_OK;
 }
 
 /* Adds to a failure (a number that is not finite, a full disk) which checkpoint the run can go on from. */
@@ -251,15 +299,27 @@ static ls_status tell_memory(run *self)
     return status;
 }
 
+/* A run that fails keeps the checkpoint that it was writing; the sentence of the failure stays. */
+static void keep_what_is_written(run *self)
+{
+    char *sentence = ls_text_format("%s", ls_error_text());
+    ls_error_clear();
+    (void)end_background_save(self);
+    ls_error_clear();
+    if (sentence[0] != '\0') (void)LS_FAIL(LS_INTERNAL, "%s", sentence);
+    free(sentence);
+}
+
 static ls_status loop(run *self)
 {
     ls_trainer *trainer = &self->trainer;
     int signal_number = 0;
-    self->began = ls_seconds_now();
+    self->began = self->save_ended = ls_seconds_now();
     ls_status status = agree(self, LS_OK, &signal_number);
     while (status == LS_OK && trainer->step < trainer->schedule.steps && signal_number == 0)
         status = agree(self, take_step(self), &signal_number);
     ls_log_progress_end();
+    if (status != LS_OK && status != LS_LOST) keep_what_is_written(self);
     if (status != LS_OK) return self->leads ? explain_stop(self, status) : status;
     if (trainer->step < trainer->schedule.steps) return stop_for_signal(self, signal_number);
     char took[32];
@@ -326,6 +386,9 @@ static void announce(const run *self)
         (long long)config->training.steps,
         (long long)(config->training.global_batch_size * config->data.sequence_length),
         (double)trainer->exec.bytes / 1048576.0, (double)ls_training_bytes(trainer->training) / 1048576.0);
+    if (trainer->background != NULL)
+        ls_log_info("checkpoints are written in the background, from a copy of %.1f MiB in the host's memory",
+                    (double)ls_background_save_bytes(trainer->background) / 1048576.0);
     if (trainer->step > 0) ls_log_info("continuing after step %lld", (long long)trainer->step);
 }
 
@@ -351,7 +414,7 @@ static ls_status prepare(run *self)
 {
     const ls_train_config *config = self->trainer.config;
     self->evaluation = calloc((size_t)self->trainer.recipe.layers, sizeof *self->evaluation);
-    self->news = calloc((size_t)ls_comm_size(self->comm), 2 * sizeof *self->news);
+    self->news = calloc((size_t)ls_comm_size(self->comm), NEWS * sizeof *self->news);
     if (self->evaluation == NULL || self->news == NULL)
         return LS_FAIL(LS_NO_MEMORY, "cannot get memory for the evaluation");
     self->flops_per_token = ls_model_training_flops_per_token(&config->model, config->data.sequence_length);

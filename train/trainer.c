@@ -295,15 +295,28 @@ ls_status ls_trainer_evaluate(ls_trainer *trainer, double *loss, double *tokens)
 
 /* ---- checkpoints ------------------------------------------------------------------------------------------------- */
 
+static ls_checkpoint about(const ls_trainer *trainer)
+{
+    return (ls_checkpoint){.step = trainer->step,
+                           .cursor = trainer->cursor,
+                           .seed = trainer->config->seed,
+                           .token_file_hash = ls_checkpoint_token_file_hash(&trainer->tokens),
+                           .config = trainer->config_text,
+                           .tokenizer = trainer->tokens.tokenizer};
+}
+
 ls_status ls_trainer_save(const ls_trainer *trainer)
 {
-    const ls_checkpoint about = {.step = trainer->step,
-                                 .cursor = trainer->cursor,
-                                 .seed = trainer->config->seed,
-                                 .token_file_hash = ls_checkpoint_token_file_hash(&trainer->tokens),
-                                 .config = trainer->config_text,
-                                 .tokenizer = trainer->tokens.tokenizer};
-    return ls_checkpoint_save(trainer->config->run_dir, &about, &trainer->optimizer, trainer->config->checkpoint.keep);
+    const ls_checkpoint written = about(trainer);
+    return ls_checkpoint_save(trainer->config->run_dir, &written, &trainer->optimizer,
+                              trainer->config->checkpoint.keep);
+}
+
+ls_status ls_trainer_save_in_background(const ls_trainer *trainer)
+{
+    const ls_checkpoint written = about(trainer);
+    return ls_background_save_begin(trainer->background, trainer->config->run_dir, &written,
+                                    trainer->config->checkpoint.keep);
 }
 
 ls_status ls_trainer_initialize(ls_trainer *trainer)

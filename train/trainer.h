@@ -11,6 +11,7 @@
 
 #include "data/loader.h"
 #include "model/training.h"
+#include "train/background_save.h"
 #include "train/checkpoint.h"
 #include "train/config.h"
 
@@ -32,12 +33,13 @@ typedef struct ls_trainer {
     int64_t evaluation_samples;
     ls_samples samples; /* [own share of the global batch, T], pieces of sample_memory */
     int32_t *sample_memory;
-    double *messages;   /* [size][L+1] what the ranks tell each other */
-    double *exit_loss;  /* [L] of the newest step, nats a target token, where plan.exit_weight > 0 */
-    double *micro_loss; /* [L+1] scratch */
-    int64_t step;       /* taken so far */
-    int64_t cursor;     /* samples read so far */
-    char *config_text;  /* resolved */
+    double *messages;               /* [size][L+1] what the ranks tell each other */
+    double *exit_loss;              /* [L] of the newest step, nats a target token, where plan.exit_weight > 0 */
+    double *micro_loss;             /* [L+1] scratch */
+    int64_t step;                   /* taken so far */
+    int64_t cursor;                 /* samples read so far */
+    char *config_text;              /* resolved */
+    ls_background_save *background; /* NULL: saving is waited for */
 } ls_trainer;
 
 typedef struct ls_step_report {
@@ -68,5 +70,6 @@ ls_status ls_trainer_step(ls_trainer *trainer, ls_step_report *report);
 /* loss [L]: mean over held-out tokens at every exit, no dropout; *tokens: how many (0: no held-out text). */
 ls_status ls_trainer_evaluate(ls_trainer *trainer, double *loss, double *tokens);
 ls_status ls_trainer_save(const ls_trainer *trainer);
+ls_status ls_trainer_save_in_background(const ls_trainer *trainer); /* begins to; checkpoint.background */
 
 #endif

@@ -122,6 +122,7 @@ static ls_status create(ls_trainer *trainer)
         return LS_FAIL(LS_UNSUPPORTED, "several processes train on device: cpu only, not on %s",
                        ls_device_names[trainer->exec.device]);
     LS_TRY(create_model(trainer));
+    if (config->checkpoint.background) LS_TRY(ls_background_save_create(&trainer->background, &trainer->optimizer));
     LS_TRY(create_plans(trainer));
     LS_TRY(create_buffers(trainer));
     trainer->config_text = ls_config_write_text(config, ls_train_fields, ls_train_field_count);
@@ -160,6 +161,7 @@ ls_status ls_trainer_create_shared(ls_trainer *out, ls_train_config *config, ls_
 
 void ls_trainer_destroy(ls_trainer *trainer)
 {
+    ls_background_save_destroy(trainer->background);
     ls_step_plan_destroy(&trainer->evaluation);
     ls_step_plan_destroy(&trainer->everyone);
     ls_step_plan_destroy(&trainer->plan);

@@ -70,7 +70,8 @@ class Faults(ranks.RanksTest):
                 continue
             size = chance.choice((2, 3, 4))
             starts += 1
-            mpirun = self.launch(size, "train", "config.yaml", "--auto-resume", *steps)
+            mpirun = self.launch(size, "train", "config.yaml", "--auto-resume", *steps,
+                                 f"checkpoint.background={'true' if starts % 2 else 'false'}")
             processes = self.wait_for_processes(mpirun, size)
             if starts % 4 != 0:  # else while it starts
                 self.wait_for_checkpoint(mpirun, reached)

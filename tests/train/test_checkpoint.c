@@ -94,6 +94,36 @@ static void test_everything_comes_back(void **state)
     free(path);
 }
 
+/* What the run does after it has begun a save is not in the file, which has no name until that ends. */
+static void test_background(void **state)
+{
+    fixture *f = *state;
+    const size_t bytes = sizeof(float) * (size_t)f->trainer.model.table.elements;
+    float *const blocks[] = {f->trainer.optimizer.moment2, f->trainer.optimizer.moment1, f->trainer.optimizer.master};
+    double seconds;
+    expect_ok(ls_background_save_create(&f->trainer.background, &f->trainer.optimizer));
+    assert_false(ls_background_save_running(f->trainer.background));
+    expect_ok(ls_trainer_save_in_background(&f->trainer));
+    for (int i = 0; i < 3; i++) memset(blocks[i], 0, bytes);
+    assert_true(ls_background_save_running(f->trainer.background));
+    char *path;
+    expect_ok(ls_checkpoint_newest(&path, f->config.run_dir));
+    assert_null(path);
+    expect_ok(ls_background_save_end(f->trainer.background, &seconds));
+    assert_false(ls_background_save_running(f->trainer.background));
+    expect_ok(ls_background_save_end(f->trainer.background, &seconds));
+    expect_ok(ls_checkpoint_newest(&path, f->config.run_dir));
+
+    float *wanted = calloc(1, bytes);
+    expect_ok(ls_trainer_resume(&f->trainer, path));
+    for (uint32_t i = 0; i < 3; i++) {
+        fill(wanted, &f->trainer.model.table, 3 - i);
+        assert_memory_equal(blocks[i], wanted, bytes);
+    }
+    free(wanted);
+    free(path);
+}
+
 static bool there(const fixture *f, int64_t step)
 {
     char *path = checkpoint_path(f, step);
@@ -266,9 +296,15 @@ static void test_init_from(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        TEST(test_everything_comes_back), TEST(test_keeps_the_last), TEST(test_leftovers),
-        TEST(test_no_checkpoint),         TEST(test_full_disk),      TEST(test_truncated),
-        TEST(test_resume_refusals),       TEST(test_init_from),
+        TEST(test_everything_comes_back),
+        TEST(test_background),
+        TEST(test_keeps_the_last),
+        TEST(test_leftovers),
+        TEST(test_no_checkpoint),
+        TEST(test_full_disk),
+        TEST(test_truncated),
+        TEST(test_resume_refusals),
+        TEST(test_init_from),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
