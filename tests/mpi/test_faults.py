@@ -131,6 +131,21 @@ class Faults(ranks.RanksTest):
         self.assertIn("cannot write", said[0])
         self.assertEqual([], os.listdir(self.path("run/checkpoints")))
 
+    def test_run_resilient_ends_a_launcher_that_hangs(self):
+        # The first launcher outlives its process; the second one does not.
+        self.write("layerskip", "#!/bin/sh\nsleep 3\n")
+        self.write("launcher", "#!/bin/sh\n\"$@\"\ntest -e again && exit 2\ntouch again\nexec sleep 300\n")
+        for name in ("layerskip", "launcher"):
+            os.chmod(self.path(name), 0o700)
+        began = time.monotonic()
+        resilient = ranks.subprocess.run(
+            [os.path.join(ranks.program.SOURCE, "scripts", "run-resilient"), "--wait", "0", "--hang", "2", "./launcher",
+             "./layerskip", "train", "config.yaml"],
+            cwd=self.folder, env=ranks.environment(), capture_output=True, text=True, timeout=100, check=False)
+        self.assertEqual(2, resilient.returncode, resilient.stderr)
+        self.assertIn("the launcher has not", resilient.stderr)
+        self.assertLess(time.monotonic() - began, 60)
+
     def test_run_resilient(self):
         script = os.path.join(ranks.program.SOURCE, "scripts", "run-resilient")
         resilient = ranks.subprocess.Popen(
