@@ -44,8 +44,8 @@ class Faults(ranks.RanksTest):
         return int(names[-1][5:13]) if names else -1
 
     def end_soon(self, mpirun, processes):
-        """What was said; all must have ended in time. Open MPI's mpirun now and then misses the end of a process that
-        dies as it starts, and waits for ever: it is ended then, and its status is None."""
+        """What was said; all must have ended in time. Open MPI's mpirun sometimes hangs in its own end when a process
+        died as it started: it is killed then, and its status is None."""
         began = time.monotonic()
         while any(is_running(process) for process in processes.values()):
             self.assertLess(time.monotonic() - began, SECONDS_TO_END, "a process goes on without the lost one")
@@ -87,8 +87,7 @@ class Faults(ranks.RanksTest):
             kills += 1
             if status is None:
                 stuck += 1
-                self.assertLess(stuck, 4, err)
-                continue
+                self.assertLess(stuck, 3, err)
             named = {int(match[1] or match[2]) for match in LOST.finditer(err)}
             self.assertIn(victim, named, err)
         self.assertLess(starts, 3 * KILLS)
