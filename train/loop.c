@@ -205,8 +205,10 @@ static ls_status end_background_save(run *self)
 
 static ls_status save(run *self)
 {
+    const double before = self->save_ended;
     LS_TRY(end_background_save(self));
     if (self->saved_step == self->trainer.step) return LS_OK;
+    self->save_ended = before; /* the one that has just ended began before the steps between */
     const double begin = ls_seconds_now();
     LS_TRY(ls_trainer_save(&self->trainer));
     const double seconds = ls_seconds_now() - begin;
