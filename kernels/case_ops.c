@@ -573,6 +573,22 @@ static void sum_of_squares_call(const ls_case_run *run)
 
 static double sum_of_squares_flop(const ls_case *c) { return 2.0 * (double)c->count; }
 
+static void row_sums_declare(ls_case_run *run)
+{
+    const ls_case *const c = &run->what;
+    /* Of at most N numbers below 2, in double: each sum is off by less than N roundings of 2 N. */
+    const double N = (double)c->N;
+    writes(add(run, "out", LS_ELEMENT_F64, c->R, LS_FILL_NOTHING), 2.0 * N * N * 0x1p-53, 0.0);
+    add_float(run, "x", c->R * c->N, LS_FILL_SPREAD);
+}
+
+static void row_sums_call(const ls_case_run *run)
+{
+    OPS->row_sums(run->exec, DATA("out"), DATA("x"), run->what.R, run->what.N);
+}
+
+static double row_sums_flop(const ls_case *c) { return (double)c->R * (double)c->N; }
+
 static void convert_declare(ls_case_run *run)
 {
     const ls_case *const c = &run->what;
@@ -609,5 +625,6 @@ const ls_case_op ls_case_ops[LS_OP_COUNT] = {
     [LS_OP_cross_entropy] = {cross_entropy_declare, NULL, cross_entropy_call, cross_entropy_flop},
     [LS_OP_adamw] = {adamw_declare, NULL, adamw_call, adamw_flop},
     [LS_OP_sum_of_squares] = {sum_of_squares_declare, NULL, sum_of_squares_call, sum_of_squares_flop},
+    [LS_OP_row_sums] = {row_sums_declare, NULL, row_sums_call, row_sums_flop},
     [LS_OP_convert] = {convert_declare, NULL, convert_call, no_flop},
 };

@@ -292,6 +292,10 @@ static void flat_cases(ls_case_list *list)
     }
     for (size_t i = 0; i < COUNT(counts); i++) add(list, (ls_case){.op = LS_OP_sum_of_squares, .count = counts[i]});
     add(list, (ls_case){.op = LS_OP_sum_of_squares, .count = 300007});
+    static const int64_t widths[] = {0, 1, 31, 256, 257, 1000};
+    for (size_t i = 0; i < COUNT(widths); i++)
+        for (int64_t R = 1; R <= 7; R += 3) add(list, (ls_case){.op = LS_OP_row_sums, .R = R, .N = widths[i]});
+    add(list, (ls_case){.op = LS_OP_row_sums, .R = 0, .N = 5});
     for (size_t i = 0; i < COUNT(counts); i++)
         for (size_t d = 0; d < 4; d++)
             add(list,
@@ -383,6 +387,7 @@ static void other_benchmarks(ls_case_list *list, const shape *s)
     const int64_t weights = s->V * s->C;
     add_both(list, (ls_case){.op = LS_OP_adamw, .options = mark, .count = weights});
     add(list, (ls_case){.op = LS_OP_sum_of_squares, .options = mark, .count = weights});
+    add(list, (ls_case){.op = LS_OP_row_sums, .options = mark, .R = 4, .N = rows});
     add(list, (ls_case){.op = LS_OP_convert, .options = mark, .count = weights, .dtype = LS_F32, .out_dtype = LS_BF16});
 }
 

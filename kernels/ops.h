@@ -158,6 +158,8 @@ typedef void ls_adamw_op(ls_exec *exec, float *weight, float *m, float *v, float
 /* Sum of squares of x[count], in blocks of fixed size, so it does not depend on threads. NaN and infinity pass through.
  */
 typedef void ls_sum_of_squares_op(ls_exec *exec, double *out, const float *x, int64_t count);
+/* out[r] = sum_n x[r,n] in double; x [R,N]. The rows' sums are independent of each other (bitwise). */
+typedef void ls_row_sums_op(ls_exec *exec, double *out, const float *x, int64_t R, int64_t N);
 /* out[i] = x[i], converted (either direction, or a copy). */
 typedef void ls_convert_op(ls_exec *exec, void *out, ls_dtype out_dtype, const void *x, ls_dtype dtype, int64_t count);
 
@@ -185,6 +187,7 @@ typedef void ls_convert_op(ls_exec *exec, void *out, ls_dtype out_dtype, const v
     X(cross_entropy)                                                                                                   \
     X(adamw)                                                                                                           \
     X(sum_of_squares)                                                                                                  \
+    X(row_sums)                                                                                                        \
     X(convert)
 
 #endif

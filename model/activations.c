@@ -91,6 +91,7 @@ static void lay_out_lists(ls_activations *a, int64_t L, ls_arena *arena)
     }
     a->rows.slots = LS_TAKE(arena, int32_t, L * padded);
     a->rows.losses = LS_TAKE(arena, float, L *padded);
+    a->rows.sums = LS_TAKE(arena, double, L);
 }
 
 static ls_status allocate_blocks(ls_activations *a, const ls_model *model)
@@ -154,12 +155,11 @@ void ls_activations_destroy(ls_activations *a, ls_exec *exec)
 
 /* ---- the lists of one pass --------------------------------------------------------------------------------------- */
 
-void *ls_activations_host(const ls_activations *a, const void *list)
+/* Where the host's copy of a list is. */
+static int32_t *host(const ls_activations *a, const int32_t *list)
 {
-    return (unsigned char *)a->host_lists + ((const unsigned char *)list - (const unsigned char *)a->list_block);
+    return (int32_t *)a->host_lists + (list - (const int32_t *)a->list_block);
 }
-
-static int32_t *host(const ls_activations *a, const int32_t *list) { return ls_activations_host(a, list); }
 
 static ls_status copy_tokens(ls_activations *a, const ls_model *model, const ls_batch *batch)
 {
@@ -276,11 +276,4 @@ ls_status ls_activations_prepare(ls_activations *a, const ls_model *model, const
     free(current);
     LS_TRY(status);
     return upload_lists(a, model->exec);
-}
-
-ls_status ls_activations_collect(const ls_activations *a, ls_exec *exec)
-{
-    const size_t bytes = sizeof(float) * (size_t)(a->rows.exits * a->rows.padded);
-    LS_TRY(ls_exec_status(exec));
-    return ls_exec_download(exec, ls_activations_host(a, a->rows.losses), a->rows.losses, bytes);
 }

@@ -1,8 +1,8 @@
 /* Every buffer of a training pass, laid out once from (B, T).
  *
  * Two blocks of the exec's memory: `tensors`, which only ops touch, and `lists`, small, of which the host has a copy of
- * the same layout. Before a pass the host fills its copy of the indices and uploads them at once; after it, one
- * download brings the losses of all exits. Lists of exits that are off take no room in either.
+ * the same layout. Before a pass the host fills its copy of the indices and uploads them at once; the losses
+ * of the rows stay, their sums are what the host reads. Lists of exits that are off take no room in the upload.
  *
  * The residual stream is a store of fp32 slabs [T,C] addressed by slot: 0..B-1 the embedding output, then for each
  * layer one slab a survivor for the value after attention and one for the value after the MLP. A dropped sample keeps
@@ -44,7 +44,8 @@ typedef struct ls_exit_rows {
     int32_t **slot;  /* [L][rows] row slot*T + t of the residual store holding x[l+1]; for exits that are on */
     float **loss;    /* [L][rows]; for exits that are on */
     int32_t *slots;  /* [L*rows] what slot[] points into, one after the other */
-    float *losses;   /* [L*rows] what loss[] points into */
+    float *losses;   /* [L*rows] what loss[] points into, a row an exit that is on */
+    double *sums;    /* [L] of them */
     int exits;       /* that are on */
     int64_t chunk;   /* rows worked on at a time */
 } ls_exit_rows;
@@ -89,9 +90,5 @@ void ls_activations_destroy(ls_activations *activations, ls_exec *exec);
  * batch. */
 ls_status ls_activations_prepare(ls_activations *activations, const ls_model *model, const ls_batch *batch,
                                  const ls_step_plan *plan);
-/* Waits for the pass and brings its losses to the host. */
-ls_status ls_activations_collect(const ls_activations *activations, ls_exec *exec);
-/* Where the host's copy of a list is. */
-void *ls_activations_host(const ls_activations *activations, const void *list);
 
 #endif

@@ -41,11 +41,3 @@ void ls_exit_head_run(const ls_model *model, const ls_activations *a, float *gra
         run_chunk(model, a, gradients, layer, gradient_scale, first, left < chunk ? left : chunk);
     }
 }
-
-double ls_exit_head_loss(const ls_activations *a, int layer)
-{
-    const float *loss = ls_activations_host(a, a->rows.loss[layer]);
-    double sum = 0.0;
-    for (int64_t i = 0; i < a->rows.count; i++) sum += (double)loss[i];
-    return sum;
-}

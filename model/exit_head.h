@@ -12,7 +12,5 @@
  * gradient_scale * loss. */
 void ls_exit_head_run(const ls_model *model, const ls_activations *activations, float *gradients, int layer,
                       float gradient_scale);
-/* Sum of the row losses in order of rows, once ls_activations_collect has brought them. */
-double ls_exit_head_loss(const ls_activations *activations, int layer);
 
 #endif

@@ -12,6 +12,7 @@ struct ls_training {
     const ls_model *model;
     ls_activations activations;
     ls_backward_watch watch;
+    double *sums; /* [L] on the host */
 };
 
 /* Lets the device set aside what the largest pass wants: everybody survives, every exit is on. */
@@ -23,8 +24,11 @@ ls_status ls_training_create(ls_training **out, const ls_model *model, int64_t B
     ls_training *training = calloc(1, sizeof *training);
     if (training == NULL) return LS_FAIL(LS_NO_MEMORY, "cannot get memory for training");
     training->model = model;
-    ls_status status = ls_activations_create(&training->activations, model, B, T, recompute);
+    training->sums = calloc((size_t)model->config.num_hidden_layers, sizeof *training->sums);
+    ls_status status = training->sums == NULL ? LS_FAIL(LS_NO_MEMORY, "cannot get memory for the losses") : LS_OK;
+    if (status == LS_OK) status = ls_activations_create(&training->activations, model, B, T, recompute);
     if (status != LS_OK) {
+        free(training->sums);
         free(training);
         return status;
     }
@@ -45,6 +49,7 @@ void ls_training_destroy(ls_training *training)
 {
     if (training == NULL) return;
     ls_activations_destroy(&training->activations, training->model->exec);
+    free(training->sums);
     free(training);
 }
 
@@ -133,12 +138,12 @@ static void backward(const ls_training *training, float *gradients, const ls_bat
 }
 
 /* The first exit with a bad loss is named: it stands nearest to where the trouble began. */
-static ls_status collect_losses(const ls_training *training, double *exit_loss, const ls_step_plan *plan)
+static ls_status collect_losses(const double *sums, double *exit_loss, const ls_step_plan *plan)
 {
     ls_status status = LS_OK;
     for (int l = 0; l < plan->layers; l++) {
         if (!(plan->exit_weight[l] > 0.0f)) continue;
-        exit_loss[l] = ls_exit_head_loss(&training->activations, l);
+        exit_loss[l] = *sums++;
         if (!isfinite(exit_loss[l]) && status == LS_OK)
             status = LS_FAIL(LS_NOT_FINITE, "the loss of the exit at layer %d is %s", l,
                              isnan(exit_loss[l]) ? "not a number" : "infinite");
@@ -146,10 +151,11 @@ static ls_status collect_losses(const ls_training *training, double *exit_loss, 
     return status;
 }
 
-ls_status ls_training_run(ls_training *training, double *exit_loss, float *gradients, const ls_batch *batch,
-                          const ls_step_plan *plan, double target_count)
+ls_status ls_training_issue(ls_training *training, double *sums, float *gradients, const ls_batch *batch,
+                            const ls_step_plan *plan, double target_count)
 {
     const ls_model *model = training->model;
+    const ls_exit_rows *rows = &training->activations.rows;
     if (!(target_count > 0.0)) return LS_FAIL(LS_BAD_INPUT, "the batch has no target tokens");
     LS_TRY(ls_activations_prepare(&training->activations, model, batch, plan));
     forward(training, batch, plan);
@@ -158,8 +164,19 @@ ls_status ls_training_run(ls_training *training, double *exit_loss, float *gradi
     else
         for (int l = 0; l < plan->layers; l++)
             if (plan->exit_weight[l] > 0.0f) ls_exit_head_run(model, &training->activations, NULL, l, 0.0f);
-    LS_TRY(ls_activations_collect(&training->activations, model->exec));
-    return collect_losses(training, exit_loss, plan);
+    model->exec->ops->row_sums(model->exec, sums, rows->losses, rows->exits, rows->padded);
+    return ls_exec_failed(model->exec);
+}
+
+ls_status ls_training_run(ls_training *training, double *exit_loss, float *gradients, const ls_batch *batch,
+                          const ls_step_plan *plan, double target_count)
+{
+    ls_exec *exec = training->model->exec;
+    double *sums = training->activations.rows.sums;
+    LS_TRY(ls_training_issue(training, sums, gradients, batch, plan, target_count));
+    LS_TRY(ls_exec_download(exec, training->sums, sums, sizeof *sums * (size_t)plan->layers));
+    LS_TRY(ls_exec_failed(exec));
+    return collect_losses(training->sums, exit_loss, plan);
 }
 
 static ls_status rehearse(ls_training *training, int64_t B, int64_t T)

@@ -36,7 +36,7 @@ void ls_training_destroy(ls_training *training);
 void ls_training_watch(ls_training *training, ls_backward_watch watch);
 size_t ls_training_bytes(const ls_training *training); /* size of the activation buffers */
 
-/* Runs one micro-batch, batch->B <= B and batch->T <= T.
+/* Runs one micro-batch and waits for its losses, batch->B <= B and batch->T <= T.
  *   exit_loss[l] = sum over target tokens of the cross-entropy at exit l, in nats, for exits with plan weight > 0;
  *                  untouched elsewhere. [L], fp64.
  *   gradients   += d/dparameters of  sum_l weight[l] * exit_loss[l] / target_count;  NULL: losses only (forward).
@@ -45,5 +45,9 @@ size_t ls_training_bytes(const ls_training *training); /* size of the activation
  */
 ls_status ls_training_run(ls_training *training, double *exit_loss, float *gradients, const ls_batch *batch,
                           const ls_step_plan *plan, double target_count);
+/* The same without waiting: sums[k] becomes the loss of the k-th exit that is on, from below, and whether it is finite
+ * is for the caller to see. sums: [L] fp64, from ls_exec_allocate. */
+ls_status ls_training_issue(ls_training *training, double *sums, float *gradients, const ls_batch *batch,
+                            const ls_step_plan *plan, double target_count);
 
 #endif

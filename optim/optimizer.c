@@ -240,23 +240,42 @@ ls_status ls_optimizer_culprit(const ls_optimizer *optimizer, const ls_parameter
     return status;
 }
 
-/* Root of the sum of squares over all ranks. */
-static ls_status global_norm(ls_optimizer *optimizer, double *norm)
+ls_status ls_optimizer_measure(ls_optimizer *optimizer, double *squares)
 {
     const ls_shards *shards = &optimizer->shards;
     ls_exec *exec = optimizer->model->exec;
+    if (shards->sharding != LS_SHARDING_GRADIENTS) LS_TRY(ls_shards_reduce(&optimizer->shards, optimizer->gradients));
     for (int i = 0; i < shards->count; i++)
-        exec->ops->sum_of_squares(exec, optimizer->squares + i, ls_shards_gradients(shards, optimizer->gradients, i),
+        exec->ops->sum_of_squares(exec, squares + i, ls_shards_gradients(shards, optimizer->gradients, i),
                                   shards->list[i].kept_end - shards->list[i].kept_first);
-    LS_TRY(ls_exec_status(exec));
+    return ls_exec_failed(exec);
+}
+
+double ls_optimizer_own_squares(const ls_optimizer *optimizer, const double *squares)
+{
+    double own = 0.0;
+    for (int i = 0; i < optimizer->shards.count; i++) own += squares[i];
+    return own;
+}
+
+double ls_optimizer_norm(const ls_optimizer *optimizer, const double *of_ranks)
+{
+    ls_comm *comm = optimizer->shards.comm;
+    double sum = 0.0;
+    if (optimizer->shards.sharding == LS_SHARDING_NONE) return sqrt(of_ranks[ls_comm_rank(comm)]);
+    for (int r = 0; r < ls_comm_size(comm); r++) sum += of_ranks[r];
+    return sqrt(sum);
+}
+
+static ls_status global_norm(ls_optimizer *optimizer, double *norm)
+{
+    ls_exec *exec = optimizer->model->exec;
+    LS_TRY(ls_optimizer_measure(optimizer, optimizer->squares));
     LS_TRY(ls_exec_download(exec, optimizer->host_squares, optimizer->squares, squares_bytes(optimizer)));
-    double own = 0.0, sum = 0.0;
-    for (int i = 0; i < shards->count; i++) own += optimizer->host_squares[i];
-    *norm = sqrt(own);
-    if (shards->sharding == LS_SHARDING_NONE) return LS_OK;
-    LS_TRY(ls_comm_gather(shards->comm, optimizer->norms, &own, sizeof own));
-    for (int r = 0; r < ls_comm_size(shards->comm); r++) sum += optimizer->norms[r];
-    *norm = sqrt(sum);
+    LS_TRY(ls_exec_failed(exec));
+    const double own = ls_optimizer_own_squares(optimizer, optimizer->host_squares);
+    LS_TRY(ls_comm_gather(optimizer->shards.comm, optimizer->norms, &own, sizeof own));
+    *norm = ls_optimizer_norm(optimizer, optimizer->norms);
     return LS_OK;
 }
 
@@ -318,11 +337,24 @@ static ls_adamw_step adamw_step(const ls_optimizer *optimizer, double learning_r
     };
 }
 
-ls_status ls_optimizer_step(ls_optimizer *optimizer, double learning_rate, double *gradient_norm)
+ls_status ls_optimizer_update(ls_optimizer *optimizer, double learning_rate, double gradient_norm)
 {
     const ls_model *model = optimizer->model;
-    if (optimizer->shards.sharding != LS_SHARDING_GRADIENTS)
-        LS_TRY(ls_shards_reduce(&optimizer->shards, optimizer->gradients));
+    optimizer->updates++;
+    ls_adamw_step step = adamw_step(optimizer, learning_rate, gradient_norm);
+    /* The weights of a bucket travel while the next one is updated. */
+    for (int i = 0; i < optimizer->shards.count; i++) {
+        update_bucket(optimizer, &step, i);
+        if (optimizer->shards.sharding == LS_SHARDING_NONE) continue;
+        LS_TRY(ls_exec_status(model->exec));
+        LS_TRY(ls_shards_publish(&optimizer->shards, i, model->weights, ls_dtype_size(model->dtype)));
+    }
+    LS_TRY(ls_exec_failed(model->exec));
+    return ls_shards_wait(&optimizer->shards);
+}
+
+ls_status ls_optimizer_step(ls_optimizer *optimizer, double learning_rate, double *gradient_norm)
+{
     LS_TRY(global_norm(optimizer, gradient_norm));
     if (!isfinite(*gradient_norm)) {
         const ls_parameter *culprit;
@@ -330,13 +362,5 @@ ls_status ls_optimizer_step(ls_optimizer *optimizer, double learning_rate, doubl
         return LS_FAIL(LS_NOT_FINITE, "the gradient of %s is not finite",
                        culprit == NULL ? "all parameters together" : culprit->name);
     }
-    optimizer->updates++;
-    ls_adamw_step step = adamw_step(optimizer, learning_rate, *gradient_norm);
-    /* The weights of a bucket travel while the next one is updated. */
-    for (int i = 0; i < optimizer->shards.count; i++) {
-        update_bucket(optimizer, &step, i);
-        LS_TRY(ls_exec_status(model->exec));
-        LS_TRY(ls_shards_publish(&optimizer->shards, i, model->weights, ls_dtype_size(model->dtype)));
-    }
-    return ls_shards_wait(&optimizer->shards);
+    return ls_optimizer_update(optimizer, learning_rate, *gradient_norm);
 }

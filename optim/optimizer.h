@@ -47,6 +47,15 @@ ls_status ls_optimizer_publish(ls_optimizer *optimizer);
  * after every pass) and zero afterwards. *gradient_norm: before clipping. A non-finite norm is LS_NOT_FINITE on every
  * rank, naming a parameter that holds one, and changes nothing: the gradients then hold the sums. */
 ls_status ls_optimizer_step(ls_optimizer *optimizer, double learning_rate, double *gradient_norm);
+/* The step in parts, for who reads more from the device than the norm and wants to wait once. First: sums the gradients
+ * over the ranks, as above, and issues their sums of squares; squares: [buckets] of the exec. */
+ls_status ls_optimizer_measure(ls_optimizer *optimizer, double *squares);
+/* This rank's part of the squared norm, from `squares` on the host. */
+double ls_optimizer_own_squares(const ls_optimizer *optimizer, const double *squares);
+/* The norm, from every rank's part. */
+double ls_optimizer_norm(const ls_optimizer *optimizer, const double *of_ranks);
+/* Last: issues the update, for a norm that is finite. A process alone does not wait for it. */
+ls_status ls_optimizer_update(ls_optimizer *optimizer, double learning_rate, double gradient_norm);
 /* The parameter of the highest layer whose summed gradient is not finite; NULL: none. Every rank must ask. */
 ls_status ls_optimizer_culprit(const ls_optimizer *optimizer, const ls_parameter **culprit);
 /* Drops the gradients: they are zero, whatever they were. Every rank must do it. */

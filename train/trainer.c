@@ -42,15 +42,11 @@ static int first_bad_exit(ls_trainer *trainer, const ls_batch *batch)
     return -1;
 }
 
-static ls_status explain_loss(ls_trainer *trainer, const ls_batch *batch)
+/* The loss of the exit at `layer` is not finite. */
+static ls_status explain_loss(ls_trainer *trainer, const ls_batch *batch, int layer)
 {
-    const long long step = trainer->step + 1;
-    int layer = -1;
-    for (int l = trainer->recipe.layers - 1; l >= 0; l--)
-        if (trainer->plan.exit_weight[l] > 0.0f && !isfinite(trainer->micro_loss[l])) layer = l;
-    ls_error_clear();
     const int first = first_bad_exit(trainer, batch);
-    return LS_FAIL(LS_NOT_FINITE, "step %lld: the loss is not finite from layer %d on", step,
+    return LS_FAIL(LS_NOT_FINITE, "step %lld: the loss is not finite from layer %d on", (long long)trainer->step + 1,
                    first >= 0 ? first : layer);
 }
 
@@ -119,35 +115,27 @@ static ls_status run_micro_batch(backward_news *news, int64_t number, bool last,
 {
     ls_trainer *trainer = news->trainer;
     const ls_train_config *config = trainer->config;
-    const int64_t B = config->training.micro_batch_size;
-    const int64_t share = config->training.global_batch_size / B / ls_comm_size(trainer->comm);
+    const int64_t B = config->training.micro_batch_size, share = ls_trainer_micro_batches(trainer);
     const ls_batch batch = batch_at(trainer, number * B, B);
     ls_comm_stand(trainer->comm, trainer->step + 1, LS_COMM_COMPUTING);
     ls_recipe_plan(&trainer->recipe, trainer->step, share * ls_comm_rank(trainer->comm) + number,
                    (uint64_t)config->seed, &trainer->plan);
     ls_training_watch(trainer->training, (ls_backward_watch){last ? part_complete : NULL, news});
-    const ls_status status = ls_training_run(trainer->training, trainer->micro_loss, trainer->optimizer.gradients,
-                                             &batch, &trainer->plan, targets);
+    const ls_status status = ls_training_issue(trainer->training, trainer->readings + number * trainer->recipe.layers,
+                                               trainer->optimizer.gradients, &batch, &trainer->plan, targets);
     ls_training_watch(trainer->training, (ls_backward_watch){NULL, NULL});
-    if (status == LS_NOT_FINITE) return explain_loss(trainer, &batch);
-    LS_TRY(status);
-    for (int l = 0; l < trainer->recipe.layers; l++)
-        if (trainer->plan.exit_weight[l] > 0.0f) trainer->exit_loss[l] += trainer->micro_loss[l] / targets;
-    return LS_OK;
+    return status;
 }
 
 /* Gradients travel during the last backward pass; those before only add to them. With ZeRO-2 they travel after every
  * one, and a rank that has failed goes on taking part in that. */
 static ls_status run_micro_batches(ls_trainer *trainer, double targets)
 {
-    const ls_train_config *config = trainer->config;
     ls_optimizer *optimizer = &trainer->optimizer;
-    const int64_t count =
-        config->training.global_batch_size / config->training.micro_batch_size / ls_comm_size(trainer->comm);
+    const int64_t count = ls_trainer_micro_batches(trainer);
     const bool every = optimizer->shards.sharding == LS_SHARDING_GRADIENTS;
     backward_news news = {trainer, LS_OK};
     ls_status status = LS_OK;
-    memset(trainer->exit_loss, 0, sizeof(double) * (size_t)trainer->recipe.layers);
     for (int64_t i = 0; i < count && (status == LS_OK || every); i++) {
         if (status == LS_OK) status = run_micro_batch(&news, i, every || i + 1 == count, targets);
         if (every) LS_TRY(ls_shards_reduce(&optimizer->shards, optimizer->gradients));
@@ -155,17 +143,42 @@ static ls_status run_micro_batches(ls_trainer *trainer, double targets)
     return status == LS_OK ? news.status : status;
 }
 
-/* Sums the losses over the ranks, in their order; a failure of any is that of all. */
-static ls_status share_losses(ls_trainer *trainer, ls_status own)
+/* The one wait of a step: losses and squares come to the host. The exits that are on are the same in all micro-batches
+ * of a step. */
+static ls_status read_losses(ls_trainer *trainer, double targets)
+{
+    const int64_t B = trainer->config->training.micro_batch_size, L = trainer->recipe.layers;
+    LS_TRY(ls_exec_download(&trainer->exec, trainer->host_readings, trainer->readings,
+                            ls_trainer_readings_bytes(trainer)));
+    LS_TRY(ls_exec_failed(&trainer->exec));
+    memset(trainer->exit_loss, 0, sizeof(double) * (size_t)L);
+    for (int64_t i = 0; i < ls_trainer_micro_batches(trainer); i++) {
+        const double *sum = trainer->host_readings + i * L;
+        for (int l = 0; l < L; l++) {
+            if (!(trainer->plan.exit_weight[l] > 0.0f)) continue;
+            if (!isfinite(*sum)) {
+                const ls_batch batch = batch_at(trainer, i * B, B);
+                return explain_loss(trainer, &batch, l);
+            }
+            trainer->exit_loss[l] += *sum++ / targets;
+        }
+    }
+    return LS_OK;
+}
+
+/* What the ranks tell each other: sums the losses over them, in their order; a failure of any is that of all. */
+static ls_status share_readings(ls_trainer *trainer, ls_status own, double *norm)
 {
     const int L = trainer->recipe.layers, size = ls_comm_size(trainer->comm);
-    const size_t count = (size_t)L + 1;
-    double *message = trainer->micro_loss; /* [L+1] */
+    const size_t count = (size_t)L + 2;
+    double *message = trainer->micro_loss; /* [L+2] */
     memcpy(message, trainer->exit_loss, sizeof(double) * (size_t)L);
-    message[L] = (double)own;
+    message[L] =
+        ls_optimizer_own_squares(&trainer->optimizer, trainer->host_readings + ls_trainer_micro_batches(trainer) * L);
+    message[L + 1] = (double)own;
     LS_TRY(ls_comm_gather(trainer->comm, trainer->messages, message, sizeof(double) * count));
     bool failed = false;
-    for (int r = 0; r < size; r++) failed = failed || trainer->messages[(size_t)r * count + (size_t)L] != 0.0;
+    for (int r = 0; r < size; r++) failed = failed || trainer->messages[(size_t)r * count + (size_t)L + 1] != 0.0;
     if (failed) {
         LS_TRY(ls_optimizer_discard(&trainer->optimizer));
         return ls_comm_agree(trainer->comm, own);
@@ -175,14 +188,27 @@ static ls_status share_losses(ls_trainer *trainer, ls_status own)
         for (int r = 0; r < size; r++) sum += trainer->messages[(size_t)r * count + (size_t)l];
         trainer->exit_loss[l] = sum;
     }
+    for (int r = 0; r < size; r++) trainer->of_ranks[r] = trainer->messages[(size_t)r * count + (size_t)L];
+    *norm = ls_optimizer_norm(&trainer->optimizer, trainer->of_ranks);
     return LS_OK;
 }
 
-static ls_status update(ls_trainer *trainer, ls_step_report *report)
+/* Every rank takes part in summing the gradients, whatever has happened to it. */
+static ls_status measure(ls_trainer *trainer, ls_step_report *report)
 {
+    ls_status status = run_micro_batches(trainer, report->targets);
     ls_comm_stand(trainer->comm, trainer->step + 1, LS_COMM_REDUCING);
-    const ls_status status = ls_optimizer_step(&trainer->optimizer, report->learning_rate, &report->gradient_norm);
-    if (status != LS_NOT_FINITE) return status;
+    const int64_t losses = ls_trainer_micro_batches(trainer) * trainer->recipe.layers;
+    const ls_status measured = ls_optimizer_measure(&trainer->optimizer, trainer->readings + losses);
+    if (status == LS_OK) status = measured;
+    if (status == LS_OK) status = read_losses(trainer, report->targets);
+    return share_readings(trainer, status, &report->gradient_norm);
+}
+
+static ls_status update(ls_trainer *trainer, const ls_step_report *report)
+{
+    if (isfinite(report->gradient_norm))
+        return ls_optimizer_update(&trainer->optimizer, report->learning_rate, report->gradient_norm);
     const ls_status explained = explain_gradient(trainer);
     LS_TRY(ls_optimizer_discard(&trainer->optimizer));
     return explained;
@@ -203,7 +229,7 @@ ls_status ls_trainer_step(ls_trainer *trainer, ls_step_report *report)
     const int L = trainer->recipe.layers;
     *report = (ls_step_report){.learning_rate = ls_schedule_rate(&trainer->schedule, trainer->step)};
     LS_TRY(read_samples(trainer, &report->targets));
-    ls_status status = share_losses(trainer, run_micro_batches(trainer, report->targets));
+    ls_status status = measure(trainer, report);
     if (status == LS_OK) {
         report->loss = trainer->exit_loss[L - 1];
         for (int l = 0; l < L; l++)

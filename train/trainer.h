@@ -1,11 +1,12 @@
 /* One run in memory, and one step of it: plan, micro-batches accumulated, clipping, AdamW, weights published.
  *
  * With several processes each has its share of the step's micro-batches, in order. What they say to each other within a
- * step: how many targets there are, the gradients, the losses, the weights. A failure of one is met by all at the next
- * of these, so none waits for a message that will not come.
+ * step: how many targets there are, the gradients, losses and norm, the weights. A failure of one is met by all at the
+ * next of these, so none waits for a message that will not come.
  *
  * All that a later step depends on is (step, cursor) and the optimizer's blocks; everything else is a pure function of
- * the config. So what a checkpoint saves is complete, and a resumed run is the same run. A step allocates nothing. */
+ * the config. So what a checkpoint saves is complete, and a resumed run is the same run. A step allocates nothing.
+ * The host waits for the device once a step, to read losses and norm; it issues the update and goes on. */
 #ifndef LS_TRAIN_TRAINER_H
 #define LS_TRAIN_TRAINER_H
 
@@ -33,12 +34,16 @@ typedef struct ls_trainer {
     int64_t evaluation_samples;
     ls_samples samples; /* [own share of the global batch, T], pieces of sample_memory */
     int32_t *sample_memory;
-    double *messages;               /* [size][L+1] what the ranks tell each other */
-    double *exit_loss;              /* [L] of the newest step, nats a target token, where plan.exit_weight > 0 */
-    double *micro_loss;             /* [L+1] scratch */
-    int64_t step;                   /* taken so far */
-    int64_t cursor;                 /* samples read so far */
-    char *config_text;              /* resolved */
+    double *readings;      /* of the exec: what the host reads of a step, [own micro-batches][L] sums of losses, then
+                              [buckets] squares of the gradient */
+    double *host_readings; /* the same on the host */
+    double *messages;      /* [size][L+2] what the ranks tell each other */
+    double *of_ranks;      /* [size] scratch */
+    double *exit_loss;     /* [L] of the newest step, nats a target token, where plan.exit_weight > 0 */
+    double *micro_loss;    /* [L+2] scratch */
+    int64_t step;          /* taken so far */
+    int64_t cursor;        /* samples read so far */
+    char *config_text;     /* resolved */
     ls_background_save *background; /* NULL: saving is waited for */
 } ls_trainer;
 
@@ -59,6 +64,9 @@ void ls_trainer_destroy(ls_trainer *trainer);
 /* What ls_trainer_create would allocate on the device, without a device: bytes and blocks of `counted`, which is no
  * exec otherwise. The vocabulary must be known. */
 ls_status ls_trainer_plan(ls_exec *counted, ls_train_config *config);
+/* This rank's micro-batches of a step, and the size of `readings`. */
+int64_t ls_trainer_micro_batches(const ls_trainer *trainer);
+size_t ls_trainer_readings_bytes(const ls_trainer *trainer);
 /* Weights for step 0: random from the seed, or those of init_from. */
 ls_status ls_trainer_initialize(ls_trainer *trainer);
 /* Continues a checkpoint; refuses one made with another config, shape or token file. */

@@ -13,6 +13,18 @@ static ls_dtype compute_type(ls_train_config *config, const ls_exec *exec)
     return config->precision == LS_PRECISION_BF16 ? LS_BF16 : LS_F32;
 }
 
+int64_t ls_trainer_micro_batches(const ls_trainer *trainer)
+{
+    const ls_train_config *config = trainer->config;
+    return config->training.global_batch_size / config->training.micro_batch_size / ls_comm_size(trainer->comm);
+}
+
+size_t ls_trainer_readings_bytes(const ls_trainer *trainer)
+{
+    const int64_t losses = ls_trainer_micro_batches(trainer) * trainer->config->model.num_hidden_layers;
+    return sizeof(double) * (size_t)(losses + trainer->optimizer.shards.count);
+}
+
 /* All of the exec's memory that a run takes. */
 static ls_status create_model(ls_trainer *trainer)
 {
@@ -25,6 +37,9 @@ static ls_status create_model(ls_trainer *trainer)
     LS_TRY(ls_optimizer_create_shared(&trainer->optimizer, &trainer->model, &options, trainer->comm,
                                       (ls_sharding)config->parallel.sharding,
                                       (int64_t)(config->parallel.bucket_mib * 1048576.0 / sizeof(float))));
+    void *readings;
+    LS_TRY(ls_exec_allocate(&trainer->exec, &readings, ls_trainer_readings_bytes(trainer), "what the host reads"));
+    trainer->readings = readings;
     return ls_training_create(&trainer->training, &trainer->model, config->training.micro_batch_size,
                               config->data.sequence_length, config->training.recompute);
 }
@@ -82,10 +97,12 @@ static ls_status create_buffers(ls_trainer *trainer)
     const size_t count = (size_t)(config->training.global_batch_size / size * config->data.sequence_length);
     trainer->sample_memory = calloc(count, 4 * sizeof(int32_t));
     trainer->exit_loss = calloc((size_t)trainer->recipe.layers, sizeof(double));
-    trainer->micro_loss = calloc((size_t)trainer->recipe.layers + 1, sizeof(double));
-    trainer->messages = calloc((size_t)size * ((size_t)trainer->recipe.layers + 1), sizeof(double));
+    trainer->micro_loss = calloc((size_t)trainer->recipe.layers + 2, sizeof(double));
+    trainer->messages = calloc((size_t)size * ((size_t)trainer->recipe.layers + 2), sizeof(double));
+    trainer->of_ranks = calloc((size_t)size, sizeof(double));
+    trainer->host_readings = calloc(1, ls_trainer_readings_bytes(trainer));
     if (trainer->sample_memory == NULL || trainer->exit_loss == NULL || trainer->micro_loss == NULL ||
-        trainer->messages == NULL)
+        trainer->messages == NULL || trainer->of_ranks == NULL || trainer->host_readings == NULL)
         return LS_FAIL(LS_NO_MEMORY, "cannot get memory for a step of %lld samples",
                        (long long)config->training.global_batch_size);
     trainer->samples = (ls_samples){.tokens = trainer->sample_memory,
@@ -166,6 +183,7 @@ void ls_trainer_destroy(ls_trainer *trainer)
     ls_step_plan_destroy(&trainer->everyone);
     ls_step_plan_destroy(&trainer->plan);
     ls_training_destroy(trainer->training);
+    if (trainer->readings != NULL) ls_exec_free(&trainer->exec, trainer->readings, ls_trainer_readings_bytes(trainer));
     ls_optimizer_destroy(&trainer->optimizer);
     if (trainer->model.exec != NULL) ls_model_destroy(&trainer->model);
     if (trainer->exec.ops != NULL) ls_exec_destroy(&trainer->exec);
@@ -176,6 +194,8 @@ void ls_trainer_destroy(ls_trainer *trainer)
     free(trainer->exit_loss);
     free(trainer->micro_loss);
     free(trainer->messages);
+    free(trainer->of_ranks);
+    free(trainer->host_readings);
     free(trainer->config_text);
     memset(trainer, 0, sizeof *trainer);
 }

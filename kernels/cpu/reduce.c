@@ -1,4 +1,4 @@
-/* Flat blocks: sum of squares in double, and conversion between element types. */
+/* Flat blocks: sums in double, and conversion between element types. */
 #include "kernels/cpu/elementwise.h"
 #include "kernels/cpu/variant.h"
 
@@ -33,6 +33,16 @@ void LS_CPU_NAME(sum_of_squares)(ls_exec *exec, double *out, const float *x, int
     double sum = 0.0;
     for (int64_t p = 0; p < parts; p++) sum += part[p];
     *out = sum;
+}
+
+/* In the order of the row: a row is short, and there are few. */
+void LS_CPU_NAME(row_sums)(ls_exec *exec, double *out, const float *x, int64_t R, int64_t N)
+{
+    LS_PARALLEL_FOR(threads_for(exec, R * N * 4), r, R, {
+        double sum = 0.0;
+        for (int64_t n = 0; n < N; n++) sum += (double)x[r * N + n];
+        out[r] = sum;
+    });
 }
 
 LS_INLINE void convert_vector(void *out, ls_dtype out_dtype, const void *x, ls_dtype dtype, int64_t i, int lanes)

@@ -12,7 +12,8 @@
 typedef struct ls_cuda_matmul ls_cuda_matmul;       /* matmul.c: cuBLASLt and its plans */
 typedef struct ls_cuda_attention ls_cuda_attention; /* attention.c: cuDNN and its plans */
 
-enum { LS_STAGING_PIECES = 4, LS_STAGING_BYTES = 4 << 20 };
+/* Many pieces, so that the index lists of a step's micro-batches find one without waiting. */
+enum { LS_STAGING_PIECES = 64, LS_STAGING_BYTES = 256 << 10, LS_STAGING_UNDER_WAY = 8 };
 
 typedef struct ls_cuda {
     int device;

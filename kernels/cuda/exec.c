@@ -134,18 +134,18 @@ static ls_status upload(ls_exec *exec, void *device, const void *host, size_t by
     return LS_OK;
 }
 
-/* Two pieces are under way at a time: one arrives while the host empties the other. */
+/* Several pieces are under way at a time: others arrive while the host empties one. */
 static ls_status download(ls_exec *exec, void *host, const void *device, size_t bytes)
 {
     ls_cuda *cuda = ls_cuda_of(exec);
     size_t arriving = 0, at = 0;
-    int pieces[2] = {0, 0};
+    int pieces[LS_STAGING_UNDER_WAY] = {0};
     LS_TRY(exec->status);
     if (cuda->rehearsing) return LS_OK;
     for (size_t round = 0; arriving < bytes; round++) {
-        for (; at < bytes && at - arriving < (size_t)2 * LS_STAGING_BYTES; at += LS_STAGING_BYTES) {
+        for (; at < bytes && at - arriving < (size_t)LS_STAGING_UNDER_WAY * LS_STAGING_BYTES; at += LS_STAGING_BYTES) {
             const size_t count = bytes - at < LS_STAGING_BYTES ? bytes - at : LS_STAGING_BYTES;
-            int *piece = &pieces[at / LS_STAGING_BYTES % 2];
+            int *piece = &pieces[at / LS_STAGING_BYTES % LS_STAGING_UNDER_WAY];
             unsigned char *staging = take_piece(exec, piece);
             if (staging == NULL) return exec->status;
             if (!ls_cuda_ok(exec,
@@ -155,7 +155,7 @@ static ls_status download(ls_exec *exec, void *host, const void *device, size_t 
                 !ls_cuda_ok(exec, cudaEventRecord(cuda->staged[*piece], cuda->stream), "copying from the device"))
                 return exec->status;
         }
-        const int piece = pieces[round % 2];
+        const int piece = pieces[round % LS_STAGING_UNDER_WAY];
         const size_t count = bytes - arriving < LS_STAGING_BYTES ? bytes - arriving : LS_STAGING_BYTES;
         if (!ls_cuda_ok(exec, cudaEventSynchronize(cuda->staged[piece]), "running")) return exec->status;
         memcpy((unsigned char *)host + arriving, cuda->staging + (size_t)piece * LS_STAGING_BYTES, count);

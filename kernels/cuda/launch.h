@@ -105,9 +105,10 @@ cudaError_t ls_launch_cross_entropy(cudaStream_t stream, float *loss, void *logi
 /* `step` is host memory, read before the launcher returns. */
 cudaError_t ls_launch_adamw(cudaStream_t stream, float *weight, float *m, float *v, float *gradient, void *weight_out,
                             ls_dtype dtype, const ls_adamw_step *step, int64_t count);
-/* `out` is device memory. */
+/* The sums' `out` is device memory. */
 size_t ls_sum_of_squares_scratch_bytes(int64_t count);
 cudaError_t ls_launch_sum_of_squares(cudaStream_t stream, double *out, const float *x, int64_t count, void *scratch);
+cudaError_t ls_launch_row_sums(cudaStream_t stream, double *out, const float *x, int64_t R, int64_t N);
 cudaError_t ls_launch_convert(cudaStream_t stream, void *out, ls_dtype out_dtype, const void *x, ls_dtype dtype,
                               int64_t count);
 

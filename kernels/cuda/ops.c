@@ -123,6 +123,11 @@ static void sum_of_squares(ls_exec *exec, double *out, const float *x, int64_t c
     ISSUE_WITH_SCRATCH(sum_of_squares, ls_sum_of_squares_scratch_bytes(count), out, x, count);
 }
 
+static void row_sums(ls_exec *exec, double *out, const float *x, int64_t R, int64_t N)
+{
+    ISSUE(row_sums, out, x, R, N);
+}
+
 static void convert(ls_exec *exec, void *out, ls_dtype out_dtype, const void *x, ls_dtype dtype, int64_t count)
 {
     ISSUE(convert, out, out_dtype, x, dtype, count);
@@ -152,6 +157,7 @@ const ls_backend *ls_backend_cuda(void)
         .cross_entropy = cross_entropy,
         .adamw = adamw,
         .sum_of_squares = sum_of_squares,
+        .row_sums = row_sums,
         .convert = convert,
     };
     return &backend;

@@ -1,4 +1,4 @@
-/* Flat blocks: sum of squares in double, and conversion between element types. */
+/* Flat blocks: sums in double, and conversion between element types. */
 #include "kernels/cuda/reduce.cuh"
 
 namespace ls
@@ -43,6 +43,18 @@ __global__ void __launch_bounds__(SQUARES_THREADS)
     for (int64_t i = threadIdx.x; i < parts; i += blockDim.x) sum += part[i];
     sum = row_reduce<Sum>(sum);
     if (threadIdx.x == 0) *out = sum;
+}
+
+/* A block a row. */
+__global__ void __launch_bounds__(SQUARES_THREADS)
+    row_sums_kernel(double *__restrict__ out, const float *__restrict__ x, int64_t rows, int64_t width)
+{
+    for (int64_t row = blockIdx.x; row < rows; row += gridDim.x) {
+        double sum = 0.0;
+        for (int64_t n = threadIdx.x; n < width; n += blockDim.x) sum += static_cast<double>(x[row * width + n]);
+        sum = row_reduce<Sum>(sum);
+        if (threadIdx.x == 0) out[row] = sum;
+    }
 }
 
 /* ---- conversion -------------------------------------------------------------------------------------------------- */
@@ -90,6 +102,12 @@ extern "C" cudaError_t ls_launch_sum_of_squares(cudaStream_t stream, double *out
         if (status != cudaSuccess) return status;
     }
     return ls::launch<ls::sum_parts_kernel>(1, ls::SQUARES_THREADS, 0, stream, out, part, parts);
+}
+
+extern "C" cudaError_t ls_launch_row_sums(cudaStream_t stream, double *out, const float *x, int64_t R, int64_t N)
+{
+    if (R == 0) return cudaSuccess;
+    return ls::launch<ls::row_sums_kernel>(ls::blocks_for(R, 1), ls::SQUARES_THREADS, 0, stream, out, x, R, N);
 }
 
 extern "C" cudaError_t ls_launch_convert(cudaStream_t stream, void *out, ls_dtype out_dtype, const void *x,

@@ -186,6 +186,7 @@ WRAP(adamw,
       const ls_adamw_step *step, int64_t count),
      (e, weight, m, v, gradient, weight_out, dtype, step, count), weight, m, v, gradient, weight_out)
 WRAP(sum_of_squares, (ls_exec * e, double *out, const float *x, int64_t count), (e, out, x, count), out, x)
+WRAP(row_sums, (ls_exec * e, double *out, const float *x, int64_t R, int64_t N), (e, out, x, R, N), out, x)
 WRAP(convert, (ls_exec * e, void *out, ls_dtype out_dtype, const void *x, ls_dtype dtype, int64_t count),
      (e, out, out_dtype, x, dtype, count), out, x)
 

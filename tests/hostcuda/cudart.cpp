@@ -50,6 +50,7 @@ static size_t arena_used; /* never used beyond */
 static bool arena_open;
 static std::map<char *, size_t> live, pinned;
 static size_t most_allocated;
+static size_t waits, downloads;
 static int capability = 90;
 static size_t allocated, memory_limit = size_t{512} << 20;
 static int devices = 1, current_device;
@@ -246,7 +247,10 @@ static cudaError_t copy(void *to, const void *from, size_t bytes, cudaMemcpyKind
         return enqueue(stream, [=] { return copy_now(to, staged->data(), bytes); });
     }
     const cudaError_t status = enqueue(stream, [=] { return copy_now(to, from, bytes); });
-    return is_device(to) || within(pinned, to, bytes) ? status : run_stream(stream);
+    downloads += !is_device(to);
+    if (is_device(to) || within(pinned, to, bytes)) return status;
+    waits++;
+    return run_stream(stream);
 }
 
 static cudaError_t fill_now(void *to, int value, size_t bytes)
@@ -361,6 +365,8 @@ void hostcuda_fail_in(int calls) { calls_to_failure = calls; }
 void hostcuda_set_failure(int error) { failure = static_cast<cudaError_t>(error); }
 void hostcuda_set_capability(int version) { capability = version; }
 size_t hostcuda_peak_bytes(void) { return most_allocated; }
+size_t hostcuda_waits(void) { return waits; }
+size_t hostcuda_downloads(void) { return downloads; }
 void hostcuda_reset(void)
 {
     sticky = last_error = cudaSuccess;
@@ -519,11 +525,13 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream)
 cudaError_t cudaStreamSynchronize(cudaStream_t stream)
 {
     ENTRY();
+    waits += !stream_of(stream)->queue.empty();
     return result(run_stream(stream_of(stream)));
 }
 cudaError_t cudaDeviceSynchronize(void)
 {
     ENTRY();
+    waits++;
     return result(run_all());
 }
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t *out, unsigned)
@@ -559,6 +567,7 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned
 cudaError_t cudaEventSynchronize(cudaEvent_t event)
 {
     const auto own = *reinterpret_cast<std::shared_ptr<Event> *>(event);
+    waits += own->recorded && !own->done;
     return result(own->recorded ? run_until([own] { return own->done; }) : cudaSuccess);
 }
 cudaError_t cudaEventQuery(cudaEvent_t event)

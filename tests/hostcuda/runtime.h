@@ -32,6 +32,8 @@ void hostcuda_forget_reports(void);
 void hostcuda_reset(void); /* drops queued work and the device's sticky error */
 size_t hostcuda_live_allocations(void);
 size_t hostcuda_peak_bytes(void); /* most that was allocated at a time */
+size_t hostcuda_waits(void);      /* calls that made the host wait for work that was not over */
+size_t hostcuda_downloads(void);  /* copies from the device to the host */
 
 /* Memory traffic of the kernels whose name contains `kernel`, as a profiler counts it; all zero without the checker. */
 typedef struct hostcuda_traffic {

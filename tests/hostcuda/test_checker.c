@@ -125,6 +125,7 @@ static const ls_case MEMORY_BOUND[] = {
     {.op = LS_OP_cross_entropy, .R = 6, .V = 8192},
     {.op = LS_OP_adamw, .count = 65536},
     {.op = LS_OP_sum_of_squares, .count = 65536},
+    {.op = LS_OP_row_sums, .R = 8, .N = 8192},
     {.op = LS_OP_convert, .count = 65536, .out_dtype = LS_BF16},
     {.op = LS_OP_matmul_rows, .R = 1, .N = 8192, .K = 512},
     {.op = LS_OP_attention_cached, .start = 639, .R = 1, .H = 8, .G = 2, .D = 128, .capacity = 700},
@@ -160,7 +161,8 @@ static void memory_bound_kernels_move_what_they_must(void **state)
     for (size_t i = 0; i < sizeof MEMORY_BOUND / sizeof MEMORY_BOUND[0]; i++)
         for (int type = 0; type < 2; type++) {
             ls_case what = MEMORY_BOUND[i];
-            const bool fp32_only = what.op == LS_OP_embedding_backward || what.op == LS_OP_sum_of_squares;
+            const bool fp32_only =
+                what.op == LS_OP_embedding_backward || what.op == LS_OP_sum_of_squares || what.op == LS_OP_row_sums;
             if (type == 1 && (fp32_only || what.op == LS_OP_convert)) continue;
             what.dtype = type == 0 ? LS_F32 : LS_BF16;
             if (what.op != LS_OP_convert) what.out_dtype = what.dtype;

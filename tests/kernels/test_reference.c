@@ -209,6 +209,10 @@ static void sums_and_conversions(void **state)
     assert_true(sum == 169.0);
     ls_sum_of_squares_ref(exec, &sum, x, 0);
     assert_true(sum == 0.0);
+    const float terms[] = {1, 0x1p30f, -0x1p30f, 2, 3, 4};
+    double sums[2];
+    ls_row_sums_ref(exec, sums, terms, 2, 3);
+    assert_true(sums[0] == 1.0 && sums[1] == 9.0);
     /* Between 1 and 1 + 2^-7: below, at and above the middle; ties go to the even one. */
     const float fine[] = {1.0f, 1.0f + 0x1p-9f, 1.0f + 0x1p-8f, 1.0f + 0x1p-8f + 0x1p-20f, 1.0f + 3 * 0x1p-8f, -0.0f};
     const uint16_t want[] = {0x3f80, 0x3f80, 0x3f80, 0x3f81, 0x3f82, 0x8000};

@@ -3,7 +3,8 @@
  *
  *   HOSTCUDA_DEVICES=N  HOSTCUDA_CAPABILITY=75  HOSTCUDA_DRIVER=12040 (0: none)  HOSTCUDA_MEMORY=MiB
  *   HOSTCUDA_FAIL_IN=CALLS  HOSTCUDA_FAILURE=cudaError (2: out of memory)  HOSTCUDA_SEED=N
- * At the end HOSTCUDA_LOG=FILE gets a line: misuse reported, and allocations that were not freed. */
+ * At the end HOSTCUDA_LOG=FILE gets a line: misuse reported, allocations that were not freed, and how often the host
+ * waited. */
 #include "../runtime.h"
 
 #include <stdio.h>
@@ -31,9 +32,9 @@ __attribute__((destructor)) static void end()
     const char *const path = getenv("HOSTCUDA_LOG");
     FILE *const file = path != nullptr ? fopen(path, "a") : nullptr;
     if (file == nullptr) return;
-    (void)fprintf(file, "%d reports, %zu allocations left, %zu bytes at most; %s\n", hostcuda_reports(),
-                  hostcuda_live_allocations(), hostcuda_peak_bytes(),
-                  hostcuda_reports() > 0 ? hostcuda_first_report() : "nothing to report");
+    (void)fprintf(file, "%d reports, %zu allocations left, %zu bytes at most, %zu waits, %zu downloads; %s\n",
+                  hostcuda_reports(), hostcuda_live_allocations(), hostcuda_peak_bytes(), hostcuda_waits(),
+                  hostcuda_downloads(), hostcuda_reports() > 0 ? hostcuda_first_report() : "nothing to report");
     (void)fclose(file);
 }
 

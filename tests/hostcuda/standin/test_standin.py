@@ -3,6 +3,7 @@ trains with dropout and exits on, saves, resumes, evaluates and decodes by self-
 whatever may fail on a GPU ends in one sentence with nothing lost."""
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -102,6 +103,15 @@ class Runs(Standin):
 
     def test_recompute_and_no_documents(self):
         self.compare("bf16", "training.recompute=true", "data.document_mask=false")
+
+    def test_one_wait_a_step(self):
+        """Three micro-batches, losses and the gradient's norm: one copy to the host, which waits for nothing else."""
+        seen = []
+        for steps in (3, 8):
+            self.train_cuda(f"steps{steps}", "training.global_batch_size=6", f"training.steps={steps}", "evaluation.every=0",
+                            "checkpoint.every=0", "schedule.warmup_steps=0")
+            seen.append([int(number) for number in re.search(r"(\d+) waits, (\d+) downloads", self.log).groups()])
+        self.assertEqual([5, 5], [after - before for before, after in zip(*seen)])
 
     def check_memory(self, *options):
         """What inspect tells is what the run allocated, and all that it allocated at any time."""
