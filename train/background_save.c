@@ -201,9 +201,11 @@ ls_status ls_background_save_begin(ls_background_save *self, const char *run_dir
     self->began = ls_seconds_now();
     self->error = 0;
     atomic_store(&self->done, false);
-    self->error = start_thread(self);
-    self->started = self->error == 0;
-    if (!self->started) atomic_store(&self->done, true);
+    const int error = start_thread(self);
+    self->started = error == 0;
+    if (self->started) return LS_OK; /* `error` is the thread's from now on */
+    self->error = error;
+    atomic_store(&self->done, true);
     return LS_OK;
 }
 
