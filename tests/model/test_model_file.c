@@ -2,6 +2,7 @@
 #include "fixture.h"
 
 #include "model/model_file.h"
+#include "tests/core/core_check.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,8 +10,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-static char folder[] = "/tmp/ls_model_file_XXXXXX";
-static char checkpoint[64];
+static const char checkpoint[] = "model.h5"; /* in the scratch folder */
 
 static void write_checkpoint(const trial *t, const char *path)
 {
@@ -25,8 +25,7 @@ static void write_checkpoint(const trial *t, const char *path)
 static int set_up(void **state)
 {
     static trial t;
-    if (mkdtemp(folder) == NULL) return -1;
-    (void)snprintf(checkpoint, sizeof checkpoint, "%s/model.h5", folder);
+    if (check_enter_scratch(state) != 0) return -1;
     ls_model_config config = small_config(3, false);
     config.attention_bias = true;
     config.rope_scaling = (ls_rope_scaling){LS_ROPE_LLAMA3, 32.0, 1.5, 4.25, 96};
@@ -38,10 +37,8 @@ static int set_up(void **state)
 
 static int tear_down(void **state)
 {
-    char command[128];
     trial_destroy(*state);
-    (void)snprintf(command, sizeof command, "rm -rf %s", folder);
-    return system(command);
+    return check_leave_scratch(state);
 }
 
 static void round_trip(void **state)
@@ -107,7 +104,7 @@ static ls_status load(trial *t, const char *path)
 /* Opens a fresh copy of the checkpoint for vandalism. */
 static hid_t open_copy(trial *t, char *path, size_t size, const char *name)
 {
-    (void)snprintf(path, size, "%s/%s", folder, name);
+    (void)snprintf(path, size, "%s", name);
     write_checkpoint(t, path);
     const hid_t file = H5Fopen(path, H5F_ACC_RDWR, H5P_DEFAULT);
     assert_true(file >= 0);
@@ -200,18 +197,18 @@ static void other_files_are_refused(void **state)
     assert_int_equal(truncate(path, about.st_size / 2), 0);
     assert_fails(load(t, path), LS_BAD_INPUT, "cut.h5");
 
-    (void)snprintf(path, sizeof path, "%s/text.h5", folder);
+    (void)snprintf(path, sizeof path, "text.h5");
     FILE *text = fopen(path, "w");
     (void)fputs("not a model\n", text);
     (void)fclose(text);
     assert_fails(load(t, path), LS_BAD_INPUT, "text.h5");
 
-    (void)snprintf(path, sizeof path, "%s/tokens.h5", folder);
+    (void)snprintf(path, sizeof path, "tokens.h5");
     assert_ok(ls_hdf5_create(&file, path, "tokens"));
     assert_ok(ls_hdf5_close(file, path));
     assert_fails(load(t, path), LS_BAD_INPUT, "tokens");
 
-    (void)snprintf(path, sizeof path, "%s/nowhere.h5", folder);
+    (void)snprintf(path, sizeof path, "nowhere.h5");
     assert_fails(load(t, path), LS_IO, "nowhere.h5");
 }
 
@@ -227,12 +224,10 @@ static void empty_file(const char *run, const char *name)
 static void newest_checkpoint(void **state)
 {
     (void)state;
-    char run[64], inner[96], expected[128];
+    static const char run[] = "run", inner[] = "run/checkpoints";
     char *found;
-    (void)snprintf(run, sizeof run, "%s/run", folder);
     assert_int_equal(mkdir(run, 0700), 0);
     assert_fails(ls_checkpoint_find(&found, run), LS_IO, "without checkpoints");
-    (void)snprintf(inner, sizeof inner, "%s/checkpoints", run);
     assert_int_equal(mkdir(inner, 0700), 0);
     empty_file(run, "step-.h5");
     empty_file(run, "step-00000900.h5.partial");
@@ -242,8 +237,7 @@ static void newest_checkpoint(void **state)
     empty_file(run, "step-00000100.h5");
     empty_file(run, "step-9.h5"); /* by number, not by spelling */
     assert_ok(ls_checkpoint_find(&found, run));
-    (void)snprintf(expected, sizeof expected, "%s/step-00000100.h5", inner);
-    assert_string_equal(found, expected);
+    assert_string_equal(found, "run/checkpoints/step-00000100.h5");
     free(found);
     assert_ok(ls_checkpoint_find(&found, checkpoint));
     assert_string_equal(found, checkpoint);

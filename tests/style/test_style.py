@@ -1,4 +1,5 @@
 """Plants a violation of every rule of style.py in an empty tree and expects it to be found, and clean text to pass."""
+import json
 import os
 import shutil
 import subprocess
@@ -54,8 +55,8 @@ class Planted(unittest.TestCase):
 
     def test_tidy(self):
         source = os.path.join(self.root, "core/a.c")
-        commands = '[{"directory": "%s", "command": "cc -Wall -Wextra -c %s", "file": "%s"}]'
-        self.plant("build/compile_commands.json", commands % (self.root, source, source))
+        command = {"directory": self.root, "arguments": ["cc", "-Wall", "-Wextra", "-c", source], "file": source}
+        self.plant("build/compile_commands.json", json.dumps([command]))
         build = os.path.join(self.root, "build")
         self.plant("core/a.c", "int sum(int a, int b);\nint sum(int a, int b) { return a + b; }\n")
         self.expect("tidy", 0, "", build)

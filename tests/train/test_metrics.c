@@ -3,33 +3,14 @@
 
 #include "core/file.h"
 #include "core/json.h"
+#include "tests/core/core_check.h"
 
 #include <math.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-#include <cmocka.h>
 
-static char folder[] = "/tmp/layerskip-metrics-XXXXXX";
-static char path[64];
-
-static int make_folder(void **state)
-{
-    (void)state;
-    if (mkdtemp(folder) == NULL) return -1;
-    (void)snprintf(path, sizeof path, "%s/metrics.jsonl", folder);
-    return 0;
-}
-
-static int remove_folder(void **state)
-{
-    (void)state;
-    (void)unlink(path);
-    return rmdir(folder);
-}
+static const char path[] = "metrics.jsonl"; /* in the scratch folder */
 
 static void write_step(ls_metrics *metrics, int64_t step, double loss)
 {
@@ -72,7 +53,7 @@ static void test_lines(void **state)
     (void)state;
     ls_metrics metrics;
     const double held_out[] = {3.0, 2.0, 1.0};
-    assert_int_equal(ls_metrics_open(&metrics, folder, 0), LS_OK);
+    assert_int_equal(ls_metrics_open(&metrics, ".", 0), LS_OK);
     write_step(&metrics, 1, 2.5);
     write_step(&metrics, 2, (double)NAN);
     assert_int_equal(ls_metrics_evaluation(&metrics, 2, 3, held_out, 64), LS_OK);
@@ -120,7 +101,7 @@ static void test_cut_at_resume(void **state)
     ls_metrics metrics;
     const double held_out[] = {3.0, 2.0, 1.0};
     (void)unlink(path);
-    assert_int_equal(ls_metrics_open(&metrics, folder, 0), LS_OK);
+    assert_int_equal(ls_metrics_open(&metrics, ".", 0), LS_OK);
     for (int64_t step = 1; step <= 5; step++) {
         write_step(&metrics, step, 1.0);
         if (step == 3) assert_int_equal(ls_metrics_evaluation(&metrics, step, 3, held_out, 64), LS_OK);
@@ -128,14 +109,14 @@ static void test_cut_at_resume(void **state)
     (void)fputs("{\"step\": 6, \"loss\": 2.1", metrics.file); /* killed within a line */
     assert_int_equal(ls_metrics_close(&metrics), LS_OK);
 
-    assert_int_equal(ls_metrics_open(&metrics, folder, 10), LS_OK);
+    assert_int_equal(ls_metrics_open(&metrics, ".", 10), LS_OK);
     check_steps("1 2 3 3 4 5 ");
     assert_int_equal(ls_metrics_close(&metrics), LS_OK);
-    assert_int_equal(ls_metrics_open(&metrics, folder, 3), LS_OK);
+    assert_int_equal(ls_metrics_open(&metrics, ".", 3), LS_OK);
     write_step(&metrics, 4, 1.0);
     check_steps("1 2 3 3 4 ");
     assert_int_equal(ls_metrics_close(&metrics), LS_OK);
-    assert_int_equal(ls_metrics_open(&metrics, folder, 0), LS_OK);
+    assert_int_equal(ls_metrics_open(&metrics, ".", 0), LS_OK);
     check_steps("");
     assert_int_equal(ls_metrics_close(&metrics), LS_OK);
 }
@@ -146,5 +127,5 @@ int main(void)
         cmocka_unit_test(test_lines),
         cmocka_unit_test(test_cut_at_resume),
     };
-    return cmocka_run_group_tests(tests, make_folder, remove_folder);
+    return cmocka_run_group_tests(tests, check_enter_scratch, check_leave_scratch);
 }

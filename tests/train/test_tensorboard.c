@@ -3,14 +3,11 @@
 
 #include "core/file.h"
 #include "event.pb-c.h"
+#include "tests/core/core_check.h"
 
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-#include <cmocka.h>
 
 static uint64_t little_endian(const unsigned char *bytes, size_t count)
 {
@@ -77,10 +74,8 @@ static void check_scalar(const unsigned char *file, size_t length, size_t *at, i
 static void test_read_back(void **state)
 {
     (void)state;
-    char folder[] = "/tmp/layerskip-events-XXXXXX";
     ls_tensorboard tensorboard;
-    assert_non_null(mkdtemp(folder));
-    assert_int_equal(ls_tensorboard_open(&tensorboard, folder, 40), LS_OK);
+    assert_int_equal(ls_tensorboard_open(&tensorboard, ".", 40), LS_OK);
     char *path = strdup(tensorboard.path);
     assert_non_null(strstr(path, "/events.out.tfevents."));
     ls_tensorboard_scalar(&tensorboard, 41, "loss", 2.5);
@@ -103,8 +98,6 @@ static void test_read_back(void **state)
     assert_int_equal(at, length);
     assert_int_equal(ls_tensorboard_close(&tensorboard), LS_OK);
     free(text);
-    (void)unlink(path);
-    (void)rmdir(folder);
     free(path);
 }
 
@@ -114,5 +107,5 @@ int main(void)
         cmocka_unit_test(test_checksum),
         cmocka_unit_test(test_read_back),
     };
-    return cmocka_run_group_tests(tests, NULL, NULL);
+    return cmocka_run_group_tests(tests, check_enter_scratch, check_leave_scratch);
 }
