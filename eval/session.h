@@ -8,7 +8,7 @@
 #include "model/model.h"
 
 typedef struct ls_session_options {
-    ls_comm *comm;     /* the processes that share the work, each on processors or a GPU of its own; NULL: alone */
+    ls_comm *comm;     /* the processes that share the work, each on processors of its own; NULL: alone */
     const char *model; /* checkpoint, or a run folder: its newest */
     int device;        /* ls_device */
     int64_t device_index;

@@ -1,8 +1,8 @@
 /* Every buffer of a training pass, laid out once from (B, T).
  *
  * Two blocks of the exec's memory: `tensors`, which only ops touch, and `lists`, small, of which the host has a copy of
- * the same layout. Before a pass the host fills its copy of the indices and uploads them at once; the losses
- * of the rows stay, their sums are what the host reads. Lists of exits that are off take no room in the upload.
+ * the same layout. Before a pass the host fills its copy of the indices and uploads them at once; the losses of the
+ * rows stay, their sums are what the host reads. Lists of exits that are off take no room in the upload.
  *
  * The residual stream is a store of fp32 slabs [T,C] addressed by slot: 0..B-1 the embedding output, then for each
  * layer one slab a survivor for the value after attention and one for the value after the MLP. A dropped sample keeps
