@@ -40,7 +40,7 @@ class Background(ranks.RanksTest):
 
     def test_a_failed_write_on_one(self):
         """Rank 0 can make the file, rank 1 cannot write beyond 10 MiB of its 14."""
-        self.write("limited", f"#!/bin/sh\nulimit -f {10 * 1024 * 2}\nexec {ranks.program.PROGRAM} \"$@\"\n")
+        self.write("limited", f"#!/bin/sh\nulimit -f {10 * 1024 * 2}\nexec '{ranks.program.PROGRAM}' \"$@\"\n")
         os.chmod(self.path("limited"), 0o700)
         train = ["train", "config.yaml", "model.hidden_size=192", "model.intermediate_size=288", "training.steps=40",
                  "checkpoint.every=2", "checkpoint.background=true", "evaluation.every=0"]

@@ -1,6 +1,7 @@
 """Evaluation and sweeps shared by processes find what one alone finds, say a failure once, and end together."""
 import json
 import os
+import re
 import signal
 import time
 
@@ -16,6 +17,16 @@ def without_clocks(value):
     if isinstance(value, dict):
         return {key: without_clocks(entry) for key, entry in value.items() if key not in CLOCKS}
     return [without_clocks(entry) for entry in value] if isinstance(value, list) else value
+
+
+def catches(process, number):
+    """Whether it would handle the signal: from then on it stops in good order."""
+    try:
+        with open(f"/proc/{process}/status", encoding="ascii", errors="replace") as file:
+            caught = re.search(r"^SigCgt:\s*([0-9a-f]+)", file.read(), re.MULTILINE)
+    except OSError:
+        return False
+    return caught is not None and int(caught[1], 16) >> (number - 1) & 1 == 1
 
 
 class Evaluation(ranks.RanksTest):
@@ -80,7 +91,9 @@ class Evaluation(ranks.RanksTest):
         found = {}
         while len(found) < 3 and process.poll() is None:
             found = ranks.processes_of(process)
-        time.sleep(2)
+        while process.poll() is None and not all(catches(one, signal.SIGUSR1) for one in found.values()):
+            time.sleep(0.05)
+        time.sleep(1)
         os.kill(found[1], number)
         status, out, err = self.finish(process, 30)
         self.assertEqual("", out)

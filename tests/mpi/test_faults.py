@@ -121,7 +121,7 @@ class Faults(ranks.RanksTest):
 
     def test_a_full_disk(self):
         # Files of at most 10 MiB, which MPI's own are and the checkpoint of 14 MiB is not.
-        self.write("limited", f"#!/bin/sh\nulimit -f {10 * 1024 * 2}\nexec {ranks.program.PROGRAM} \"$@\"\n")
+        self.write("limited", f"#!/bin/sh\nulimit -f {10 * 1024 * 2}\nexec '{ranks.program.PROGRAM}' \"$@\"\n")
         os.chmod(self.path("limited"), 0o700)
         train = ["train", "config.yaml", "model.hidden_size=192", "model.intermediate_size=288", "training.steps=1"]
         status, _, err = self.finish(self.launch_each([train] * 2, ["./limited"] * 2))
