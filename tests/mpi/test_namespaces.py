@@ -144,8 +144,10 @@ class Namespaces(ranks.RanksTest):
 
 def may_make_namespaces():
     try:
-        make_hosts()
-        remove_all()
+        try:
+            make_hosts()
+        finally:
+            remove_all()
         return subprocess.run(["unshare", "--uts", "true"], check=False).returncode == 0
     except (OSError, subprocess.CalledProcessError):
         return False
