@@ -130,10 +130,12 @@ ls_status ls_activations_create(ls_activations *out, const ls_model *model, int6
     out->rows.chunk = rows_per_chunk(model, round_up_rows(B * T));
     out->blocks = calloc(L, sizeof *out->blocks);
     out->survivors = calloc(L, sizeof *out->survivors);
+    out->current_slot = calloc((size_t)B, sizeof *out->current_slot);
     out->rows.slot = calloc(L, sizeof *out->rows.slot);
     out->rows.loss = calloc(L, sizeof *out->rows.loss);
     ls_status status = LS_OK;
-    if (out->blocks == NULL || out->survivors == NULL || out->rows.slot == NULL || out->rows.loss == NULL)
+    if (out->blocks == NULL || out->survivors == NULL || out->current_slot == NULL || out->rows.slot == NULL ||
+        out->rows.loss == NULL)
         status = LS_FAIL(LS_NO_MEMORY, "cannot get memory for the activations' table");
     else
         status = allocate_blocks(out, model);
@@ -148,6 +150,7 @@ void ls_activations_destroy(ls_activations *a, ls_exec *exec)
     free(a->host_lists);
     free(a->blocks);
     free(a->survivors);
+    free(a->current_slot);
     free(a->rows.slot);
     free(a->rows.loss);
     *a = (ls_activations){0};
@@ -203,8 +206,8 @@ static void list_targets(ls_activations *a, const ls_batch *batch)
     }
 }
 
-/* Hands the survivors of layer l their slots; current[b] is where sample b stands, next the first free slot. */
-static ls_status assign_slots(ls_activations *a, const ls_step_plan *plan, int l, int32_t *current, int32_t *next)
+/* Hands the survivors of layer l their slots; next is the first free one. */
+static ls_status assign_slots(ls_activations *a, const ls_step_plan *plan, int l, int32_t *next)
 {
     ls_survivors *survivors = &a->survivors[l];
     int32_t *sample = host(a, survivors->sample), *in_slot = host(a, survivors->in_slot);
@@ -221,16 +224,16 @@ static ls_status assign_slots(ls_activations *a, const ls_step_plan *plan, int l
         if (b < 0 || b >= plan->samples || (j > 0 && b <= chosen[j - 1]))
             return LS_FAIL(LS_INTERNAL, "the plan's survivors of layer %d are not ascending sample numbers", l);
         sample[j] = b;
-        in_slot[j] = current[b];
+        in_slot[j] = a->current_slot[b];
         mid_slot[j] = mid + j;
         out_slot[j] = out + j;
-        current[b] = out + j;
+        a->current_slot[b] = out + j;
     }
     *next = out + n;
     return LS_OK;
 }
 
-static void list_exit_slots(ls_activations *a, int l, const int32_t *current, int64_t T)
+static void list_exit_slots(ls_activations *a, int l, int64_t T)
 {
     ls_exit_rows *rows = &a->rows;
     rows->slot[l] = rows->slots + rows->exits * rows->padded;
@@ -240,7 +243,7 @@ static void list_exit_slots(ls_activations *a, int l, const int32_t *current, in
     int32_t *slot = host(a, rows->slot[l]);
     for (int64_t i = 0; i < rows->padded; i++) {
         const int64_t b = sample[i] / T, t = sample[i] % T;
-        slot[i] = (int32_t)(current[b] * T + t);
+        slot[i] = (int32_t)(a->current_slot[b] * T + t);
     }
 }
 
@@ -264,16 +267,11 @@ ls_status ls_activations_prepare(ls_activations *a, const ls_model *model, const
     LS_TRY(copy_tokens(a, model, batch));
     list_targets(a, batch);
     a->rows.exits = 0;
-    int32_t *current = malloc(sizeof *current * (size_t)(batch->B + 1));
-    if (current == NULL) return LS_FAIL(LS_NO_MEMORY, "cannot get memory for the slots of a step");
-    for (int32_t b = 0; b < batch->B; b++) current[b] = b;
+    for (int32_t b = 0; b < batch->B; b++) a->current_slot[b] = b;
     int32_t next = (int32_t)(a->recompute ? 2 * batch->B : batch->B);
-    ls_status status = LS_OK;
-    for (int l = 0; l < L && status == LS_OK; l++) {
-        status = assign_slots(a, plan, l, current, &next);
-        if (plan->exit_weight[l] > 0.0f) list_exit_slots(a, l, current, batch->T);
+    for (int l = 0; l < L; l++) {
+        LS_TRY(assign_slots(a, plan, l, &next));
+        if (plan->exit_weight[l] > 0.0f) list_exit_slots(a, l, batch->T);
     }
-    free(current);
-    LS_TRY(status);
     return upload_lists(a, model->exec);
 }

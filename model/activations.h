@@ -75,6 +75,7 @@ typedef struct ls_activations {
     bool documents;          /* whether any first_key is not 0, */
     bool renumbered;         /* whether any position is not t: if not, ops are given NULL and take their short way */
     ls_survivors *survivors; /* [L] */
+    int32_t *current_slot;   /* [B] of the host: where a sample stands while the lists are filled */
     ls_exit_rows rows;
 
     void *tensor_block, *list_block;

@@ -16,8 +16,9 @@ typedef struct ls_inspect_steps {
  * "tokens_per_step", "schedule": [{"step", "learning_rate", "dropout_rate": [L], "exit_weight": [L]}]} */
 ls_status ls_inspect_config(cJSON **out, const char *path, const char *const *overrides, int override_count,
                             const ls_inspect_steps *steps);
-/* {"kind": "memory", "device", "precision", "memory": {WHAT: bytes, ..., "total": bytes}}: what training with this
- * config allocates on its device, which need not be there. */
+/* {"kind": "memory", "device", "precision", "memory": {"total": bytes, "blocks": [{"what", "bytes"}]}}: what training
+ * with this config allocates on its device, which need not be there. "host_memory", alike, where it takes some of the
+ * host's beside. */
 ls_status ls_inspect_memory(cJSON **out, const char *path, const char *const *overrides, int override_count);
 /* {"kind": "checkpoint", "model", "parameters"} and, of a training run, {"step", "samples", "seed", "layers", "steps",
  * "tokens_per_step", "schedule"}. `path` may be a run folder. */

@@ -7,6 +7,7 @@
 #include "train/trainer.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 enum { DEFAULT_STEPS = 5 };
 
@@ -137,14 +138,40 @@ ls_status ls_inspect_config(cJSON **out, const char *path, const char *const *ov
     return status;
 }
 
+/* Adds `bytes` of `what` to the blocks and the total of `memory`; blocks of one name count together. */
+static void add_block(cJSON *memory, const char *what, size_t bytes)
+{
+    cJSON *total = cJSON_GetObjectItemCaseSensitive(memory, "total");
+    cJSON *blocks = cJSON_GetObjectItemCaseSensitive(memory, "blocks"), *block;
+    cJSON_SetNumberValue(total, total->valuedouble + (double)bytes);
+    cJSON_ArrayForEach(block, blocks)
+    {
+        if (strcmp(cJSON_GetObjectItemCaseSensitive(block, "what")->valuestring, what) != 0) continue;
+        cJSON *known = cJSON_GetObjectItemCaseSensitive(block, "bytes");
+        cJSON_SetNumberValue(known, known->valuedouble + (double)bytes);
+        return;
+    }
+    block = cJSON_CreateObject();
+    (void)cJSON_AddItemToArray(blocks, block);
+    (void)cJSON_AddStringToObject(block, "what", what);
+    (void)cJSON_AddNumberToObject(block, "bytes", (double)bytes);
+}
+
+static cJSON *add_memory(cJSON *document, const char *key)
+{
+    cJSON *memory = cJSON_AddObjectToObject(document, key);
+    (void)cJSON_AddNumberToObject(memory, "total", 0);
+    (void)cJSON_AddArrayToObject(memory, "blocks");
+    return memory;
+}
+
 /* What a process alone takes of the host's memory to save in the background. */
 static ls_status add_copy(cJSON *document, const ls_model_config *model)
 {
     ls_parameter_table table;
     LS_TRY(ls_parameter_table_create(&table, model));
-    cJSON *host = cJSON_AddObjectToObject(document, "host_memory");
-    (void)cJSON_AddNumberToObject(host, "a copy of the run for saving in the background",
-                                  (double)ls_background_save_bytes_of(table.elements));
+    add_block(add_memory(document, "host_memory"), "a copy of the run for saving in the background",
+              ls_background_save_bytes_of(table.elements));
     ls_parameter_table_destroy(&table);
     return LS_OK;
 }
@@ -161,16 +188,8 @@ static ls_status describe_memory(cJSON *document, ls_train_config *config)
     (void)cJSON_AddStringToObject(document, "kind", "memory");
     (void)cJSON_AddStringToObject(document, "device", ls_device_names[config->device]);
     (void)cJSON_AddStringToObject(document, "precision", ls_precision_names[config->precision]);
-    cJSON *memory = cJSON_AddObjectToObject(document, "memory");
-    for (int i = 0; i < counted.block_count; i++) {
-        cJSON *known = cJSON_GetObjectItemCaseSensitive(memory, counted.blocks[i].what);
-        const double bytes = (double)counted.blocks[i].bytes;
-        if (known != NULL)
-            cJSON_SetNumberValue(known, known->valuedouble + bytes);
-        else
-            (void)cJSON_AddNumberToObject(memory, counted.blocks[i].what, bytes);
-    }
-    (void)cJSON_AddNumberToObject(memory, "total", (double)counted.bytes);
+    cJSON *memory = add_memory(document, "memory");
+    for (int i = 0; i < counted.block_count; i++) add_block(memory, counted.blocks[i].what, counted.blocks[i].bytes);
     return config->checkpoint.background ? add_copy(document, &config->model) : LS_OK;
 }
 

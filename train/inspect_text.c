@@ -67,6 +67,17 @@ static void print_schedule(FILE *file, const cJSON *schedule)
         print_columns(file, schedule, layers, first, first + TABLE_STEPS < count ? first + TABLE_STEPS : count);
 }
 
+/* {"total", "blocks"}: a line a block, in MiB. */
+static void print_memory(FILE *file, const cJSON *memory)
+{
+    const cJSON *block;
+    cJSON_ArrayForEach(block, cJSON_GetObjectItemCaseSensitive(memory, "blocks"))(void)
+        fprintf(file, "  %12.1f MiB  %s\n", cJSON_GetObjectItemCaseSensitive(block, "bytes")->valuedouble / 1048576.0,
+                cJSON_GetObjectItemCaseSensitive(block, "what")->valuestring);
+    (void)fprintf(file, "  %12.1f MiB  in all\n",
+                  cJSON_GetObjectItemCaseSensitive(memory, "total")->valuedouble / 1048576.0);
+}
+
 static void print_object(FILE *file, const cJSON *object, int depth)
 {
     const cJSON *item;
@@ -79,7 +90,10 @@ static void print_object(FILE *file, const cJSON *object, int depth)
         (void)fprintf(file, "%*s%s:", 2 * depth, "", item->string);
         if (cJSON_IsObject(item)) {
             (void)fputc('\n', file);
-            print_object(file, item, depth + 1);
+            if (cJSON_HasObjectItem(item, "blocks"))
+                print_memory(file, item);
+            else
+                print_object(file, item, depth + 1);
             continue;
         }
         const cJSON *element;

@@ -5,8 +5,9 @@
  * next of these, so none waits for a message that will not come.
  *
  * All that a later step depends on is (step, cursor) and the optimizer's blocks; everything else is a pure function of
- * the config. So what a checkpoint saves is complete, and a resumed run is the same run. A step allocates nothing.
- * The host waits for the device once a step, to read losses and norm; it issues the update and goes on. */
+ * the config. So what a checkpoint saves is complete, and a resumed run is the same run. A step allocates nothing but
+ * the plan of a product whose shape it is the first to meet. The host waits for the device once a step, to read losses
+ * and norm; it issues the update and goes on. */
 #ifndef LS_TRAIN_TRAINER_H
 #define LS_TRAIN_TRAINER_H
 

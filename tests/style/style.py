@@ -67,7 +67,7 @@ def check_includes(root):
 
 def check_format(root):
     """clang-format would change nothing."""
-    sources = [os.path.join(root, path) for path in files(root, ".c", ".h")]
+    sources = [os.path.join(root, path) for path in files(root, ".c", ".h", ".cu", ".cuh", ".cpp")]
     if not sources:
         return []
     result = subprocess.run(["clang-format", "--dry-run", "--Werror", "--style=file", *sources],
