@@ -47,6 +47,13 @@ typedef struct ls_exec_memory {
     void (*rehearse)(ls_exec *exec, bool begin);                               /* may be NULL */
 } ls_exec_memory;
 
+/* How a device that works behind the host's back tells the time of its ops. Marks are numbered from 0. */
+typedef struct ls_exec_timer {
+    ls_status (*create)(ls_exec *exec, int64_t marks); /* once; they go with the exec */
+    void (*mark)(ls_exec *exec, int64_t index);        /* notes when the ops issued so far are over, without waiting */
+    ls_status (*between)(ls_exec *exec, int64_t from, int64_t to, double *seconds); /* both must be over */
+} ls_exec_timer;
+
 /* One block that is allocated, for who asks what memory is for. */
 typedef struct ls_exec_block {
     const char *what;
@@ -58,6 +65,8 @@ enum { LS_EXEC_BLOCKS = 32 };
 struct ls_exec {
     const ls_backend *ops;
     const ls_exec_memory *memory;
+    const ls_exec_timer *timer; /* NULL: ops are over when they return */
+    struct ls_profile *profile; /* NULL: nobody asks how long ops take (kernels/profile.h) */
     ls_device device;
     int threads;
     bool tf32; /* GPUs may multiply fp32 in TF32, which keeps ten bits; false unless asked for */

@@ -152,10 +152,21 @@ ls_optimizer_options ls_train_config_optimizer(const ls_train_config *config)
 /* Keys, or sections ending in '.', that change where, how fast or how often, and no number of the run. Paths of data
  * and weights may move; the checkpoint knows the token file by its hash. */
 static const char *const may_differ[] = {
-    "init_from",   "data.tokens",  "training.recompute", "training.not_finite",
-    "checkpoint.", "evaluation.",  "parallel.",          "run_dir",
-    "device",      "threads",      "log_every",          "device_index",
-    "attention",   "measure_peak",
+    "init_from",
+    "data.tokens",
+    "training.recompute",
+    "training.not_finite",
+    "checkpoint.",
+    "evaluation.",
+    "parallel.",
+    "run_dir",
+    "device",
+    "threads",
+    "log_every",
+    "device_index",
+    "attention",
+    "measure_peak",
+    "profile",
 };
 
 static bool is_exempt(const char *path)

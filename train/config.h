@@ -80,6 +80,7 @@ typedef struct ls_train_config {
     int precision; /* ls_precision */
     int64_t log_every;
     bool measure_peak;
+    bool profile;
 } ls_train_config;
 
 extern const ls_field ls_train_fields[];

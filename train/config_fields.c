@@ -164,6 +164,7 @@ const ls_field ls_train_fields[] = {
            "of computing; auto: bf16 where the processor has it; master weights and sums are fp32 always"),
     INT("log_every", log_every, 1, STEPS_MAX, "1", "steps between lines of metrics.jsonl and TensorBoard points"),
     BOOL("measure_peak", measure_peak, "true", "time the best matrix product first: the progress line's yardstick"),
+    BOOL("profile", profile, "false", "time every op: a table in each line of metrics.jsonl, and one at the end"),
 };
 
 const int ls_train_field_count = (int)(sizeof ls_train_fields / sizeof ls_train_fields[0]);

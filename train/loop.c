@@ -9,6 +9,7 @@
 #include "core/text.h"
 #include "kernels/ceilings.h"
 #include "train/metrics.h"
+#include "train/profile_summary.h"
 #include "train/ranks.h"
 #include "train/tensorboard.h"
 #include "train/trainer.h"
@@ -39,6 +40,7 @@ typedef struct run {
     bool hinted;
     int *news; /* [size][NEWS] of agree */
     int lock;  /* of the run's folder, against a second process; -1: none */
+    ls_profile_summary profile;
 } run;
 
 /* ---- what a step tells ------------------------------------------------------------------------------------------- */
@@ -120,6 +122,11 @@ static ls_status report_step(run *self, const ls_step_report *report, double sec
     const int64_t step_tokens = config->training.global_batch_size * config->data.sequence_length;
     const double tokens_per_second = (double)step_tokens / seconds;
     const double peak = self->peak * ls_comm_size(self->comm);
+    ls_profile_table profile;
+    if (trainer->profile != NULL) {
+        ls_profile_take(trainer->profile, &profile);
+        ls_profile_summary_add(&self->profile, &profile, seconds);
+    }
     const ls_step_metrics values = {
         .step = trainer->step,
         .loss = report->loss,
@@ -133,6 +140,8 @@ static ls_status report_step(run *self, const ls_step_report *report, double sec
         .tokens_per_second = tokens_per_second,
         .share_of_peak = peak > 0.0 ? tokens_per_second * self->flops_per_token / peak : -1.0,
         .seconds = ls_seconds_now() - self->began,
+        .step_seconds = seconds,
+        .profile = trainer->profile != NULL ? &profile : NULL,
     };
     smooth_speed(self, seconds);
     const double smooth_rate = (double)step_tokens / self->seconds_per_step;
@@ -323,6 +332,7 @@ static ls_status loop(run *self)
     ls_log_progress_end();
     if (status != LS_OK && status != LS_LOST) keep_what_is_written(self);
     if (status != LS_OK) return self->leads ? explain_stop(self, status) : status;
+    ls_profile_summary_tell(&self->profile);
     if (trainer->step < trainer->schedule.steps) return stop_for_signal(self, signal_number);
     char took[32];
     ls_log_info("trained %lld steps in %s; the model is %s/checkpoints/step-%08lld.h5", (long long)self->steps_here,

@@ -90,6 +90,25 @@ static ls_status finish_line(ls_metrics *metrics)
     return LS_OK;
 }
 
+static void put_profile(FILE *file, const ls_profile_table *table, double step_seconds)
+{
+    const double all = ls_profile_seconds(table);
+    const char *separator = "";
+    (void)fputs(", \"profile\": {\"milliseconds\": ", file);
+    put_number(file, 1e3 * step_seconds);
+    put_field(file, "ops_milliseconds", 1e3 * all);
+    (void)fputs(", \"ops\": {", file);
+    for (int op = 0; op < LS_PROFILE_OPS; op++) {
+        if (table->calls[op] == 0) continue;
+        (void)fprintf(file, "%s\"%s\": {\"calls\": %lld", separator, ls_profile_names[op], (long long)table->calls[op]);
+        put_field(file, "milliseconds", 1e3 * table->seconds[op]);
+        put_field(file, "share", all > 0.0 ? table->seconds[op] / all : 0.0);
+        (void)fputs("}", file);
+        separator = ", ";
+    }
+    (void)fputs("}}", file);
+}
+
 ls_status ls_metrics_step(ls_metrics *metrics, const ls_step_metrics *values)
 {
     FILE *file = metrics->file;
@@ -111,6 +130,7 @@ ls_status ls_metrics_step(ls_metrics *metrics, const ls_step_metrics *values)
     put_field(file, "tokens_per_second", values->tokens_per_second);
     if (values->share_of_peak >= 0.0) put_field(file, "share_of_peak", values->share_of_peak);
     put_field(file, "seconds", values->seconds);
+    if (values->profile != NULL) put_profile(file, values->profile, values->step_seconds);
     return finish_line(metrics);
 }
 

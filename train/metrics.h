@@ -1,14 +1,17 @@
 /* metrics.jsonl: one JSON document a line, flushed line by line, steps ascending.
  *
  *   {"step", "loss", "objective", "exit_loss": {"LAYER": nats}, "learning_rate", "gradient_norm",
- *    "tokens", "tokens_per_second", "share_of_peak", "seconds"}
+ *    "tokens", "tokens_per_second", "share_of_peak", "seconds",
+ *    "profile": {"milliseconds", "ops_milliseconds", "ops": {"OP": {"calls", "milliseconds", "share"}}}}
  *   {"step", "evaluation": {"tokens", "exits": [{"layer", "loss", "perplexity"}]}}
- * `step` counts the steps taken: 1 after the first. A resumed run first cuts off what lies behind its checkpoint, so
+ * `step` counts the steps taken: 1 after the first. The profile is there on request: of the step and of its ops, with
+ * each op's share of all ops' time. A resumed run first cuts off what lies behind its checkpoint, so
  * the file reads as if it had never stopped. */
 #ifndef LS_TRAIN_METRICS_H
 #define LS_TRAIN_METRICS_H
 
 #include "core/status.h"
+#include "kernels/profile.h"
 
 #include <stdint.h>
 #include <stdio.h>
@@ -30,6 +33,8 @@ typedef struct ls_step_metrics {
     double tokens_per_second; /* of this step */
     double share_of_peak;     /* negative: not known */
     double seconds;           /* since this process began training */
+    double step_seconds;
+    const ls_profile_table *profile; /* NULL: not asked for */
 } ls_step_metrics;
 
 /* Opens for appending after cutting off every line of a step above `step`, and a torn last line. */

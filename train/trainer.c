@@ -151,6 +151,7 @@ static ls_status read_losses(ls_trainer *trainer, double targets)
     LS_TRY(ls_exec_download(&trainer->exec, trainer->host_readings, trainer->readings,
                             ls_trainer_readings_bytes(trainer)));
     LS_TRY(ls_exec_failed(&trainer->exec));
+    LS_TRY(ls_profile_settle(trainer->profile));
     memset(trainer->exit_loss, 0, sizeof(double) * (size_t)L);
     for (int64_t i = 0; i < ls_trainer_micro_batches(trainer); i++) {
         const double *sum = trainer->host_readings + i * L;
@@ -224,7 +225,7 @@ static void skip(ls_trainer *trainer, ls_step_report *report)
     report->loss = report->objective = report->gradient_norm = NAN;
 }
 
-ls_status ls_trainer_step(ls_trainer *trainer, ls_step_report *report)
+static ls_status step(ls_trainer *trainer, ls_step_report *report)
 {
     const int L = trainer->recipe.layers;
     *report = (ls_step_report){.learning_rate = ls_schedule_rate(&trainer->schedule, trainer->step)};
@@ -245,6 +246,14 @@ ls_status ls_trainer_step(ls_trainer *trainer, ls_step_report *report)
     trainer->cursor += trainer->config->training.global_batch_size;
     ls_comm_stand(trainer->comm, trainer->step, LS_COMM_BETWEEN_STEPS);
     return LS_OK;
+}
+
+ls_status ls_trainer_step(ls_trainer *trainer, ls_step_report *report)
+{
+    ls_profile_start(trainer->profile);
+    const ls_status status = step(trainer, report);
+    ls_profile_stop(trainer->profile);
+    return status;
 }
 
 /* ---- held-out text ----------------------------------------------------------------------------------------------- */

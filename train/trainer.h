@@ -12,6 +12,7 @@
 #define LS_TRAIN_TRAINER_H
 
 #include "data/loader.h"
+#include "kernels/profile.h"
 #include "model/training.h"
 #include "train/background_save.h"
 #include "train/checkpoint.h"
@@ -46,6 +47,7 @@ typedef struct ls_trainer {
     int64_t cursor;        /* samples read so far */
     char *config_text;     /* resolved */
     ls_background_save *background; /* NULL: saving is waited for */
+    ls_profile *profile;            /* of the ops of steps; NULL: not asked for */
 } ls_trainer;
 
 typedef struct ls_step_report {

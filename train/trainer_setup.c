@@ -40,8 +40,21 @@ static ls_status create_model(ls_trainer *trainer)
     void *readings;
     LS_TRY(ls_exec_allocate(&trainer->exec, &readings, ls_trainer_readings_bytes(trainer), "what the host reads"));
     trainer->readings = readings;
-    return ls_training_create(&trainer->training, &trainer->model, config->training.micro_batch_size,
-                              config->data.sequence_length, config->training.recompute);
+    ls_profile_start(trainer->profile); /* where the device rehearses, its calls are counted */
+    const ls_status status = ls_training_create(&trainer->training, &trainer->model, config->training.micro_batch_size,
+                                                config->data.sequence_length, config->training.recompute);
+    ls_profile_stop(trainer->profile);
+    return status;
+}
+
+/* Between two of the steps' waits there are the largest passes, sums for the norm, and an update, whose calls are at
+ * most one a parameter and one more a bucket. */
+static ls_status reserve_profile(ls_trainer *trainer)
+{
+    if (trainer->profile == NULL) return LS_OK;
+    const int64_t pass = ls_profile_counted(trainer->profile);
+    const int64_t update = 2 * trainer->optimizer.shards.count + trainer->model.table.count;
+    return ls_profile_reserve(trainer->profile, ls_trainer_micro_batches(trainer) * pass + update);
 }
 
 static ls_loader_options loader_options(const ls_train_config *config, ls_split split)
@@ -138,7 +151,9 @@ static ls_status create(ls_trainer *trainer)
     if (!trainer->exec.memory->host && ls_comm_size(trainer->comm) > 1)
         return LS_FAIL(LS_UNSUPPORTED, "several processes train on device: cpu only, not on %s",
                        ls_device_names[trainer->exec.device]);
+    if (config->profile) LS_TRY(ls_profile_create(&trainer->profile, &trainer->exec));
     LS_TRY(create_model(trainer));
+    LS_TRY(reserve_profile(trainer));
     if (config->checkpoint.background) LS_TRY(ls_background_save_create(&trainer->background, &trainer->optimizer));
     LS_TRY(create_plans(trainer));
     LS_TRY(create_buffers(trainer));
@@ -186,6 +201,7 @@ void ls_trainer_destroy(ls_trainer *trainer)
     if (trainer->readings != NULL) ls_exec_free(&trainer->exec, trainer->readings, ls_trainer_readings_bytes(trainer));
     ls_optimizer_destroy(&trainer->optimizer);
     if (trainer->model.exec != NULL) ls_model_destroy(&trainer->model);
+    ls_profile_destroy(trainer->profile);
     if (trainer->exec.ops != NULL) ls_exec_destroy(&trainer->exec);
     if (trainer->held_out != NULL) ls_loader_destroy(trainer->held_out);
     if (trainer->loader != NULL) ls_loader_destroy(trainer->loader);

@@ -35,6 +35,9 @@ typedef struct ls_cuda {
 
     ls_exec_memory plan_memory; /* of an exec that only plans */
 
+    cudaEvent_t *marks; /* [mark_count] of a profile (timer.c) */
+    int64_t mark_count;
+
     ls_cuda_matmul *matmul;       /* NULL: no cuBLASLt here, the built-in product serves */
     ls_cuda_attention *attention; /* NULL: no cuDNN here, the built-in attention serves */
 } ls_cuda;
@@ -52,6 +55,9 @@ bool ls_cuda_live(const ls_exec *exec);
 /* A named range around the issue of an op, for profilers that listen to NVTX; nothing otherwise. */
 void ls_cuda_range_begin(const char *name);
 void ls_cuda_range_end(void);
+
+extern const ls_exec_timer ls_cuda_timer; /* timer.c */
+void ls_cuda_timer_close(ls_cuda *cuda);
 
 /* matmul.c. NULL with `reason` where cuBLASLt is not to be had. */
 ls_cuda_matmul *ls_cuda_matmul_create(char *reason, size_t reason_size);

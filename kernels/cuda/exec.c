@@ -291,6 +291,7 @@ ls_status ls_cuda_open(ls_exec *exec, int index)
     cuda->device = index;
     exec->state = cuda;
     exec->memory = &cuda_memory;
+    exec->timer = &ls_cuda_timer;
     exec->ops = ls_backend_cuda();
     ls_status status = check_architecture(cuda);
     if (status == LS_OK) status = create_streams(exec);
@@ -339,6 +340,7 @@ void ls_cuda_close(ls_exec *exec)
     ls_cuda_attention_destroy(cuda->attention);
     ls_cuda_matmul_destroy(cuda->matmul);
     ls_exec_free(exec, cuda->scratch, cuda->scratch_bytes);
+    ls_cuda_timer_close(cuda);
     for (int i = 0; i < LS_STAGING_PIECES; i++)
         if (cuda->staged[i] != NULL) (void)cudaEventDestroy(cuda->staged[i]);
     if (cuda->staging != NULL) (void)cudaFreeHost(cuda->staging);

@@ -6,6 +6,7 @@
 #include "runtime.h"
 
 #include <algorithm>
+#include <chrono>
 #include <deque>
 #include <dlfcn.h>
 #include <functional>
@@ -124,7 +125,8 @@ static cudaError_t allocate(void **out, size_t bytes)
 /* ---- streams ----------------------------------------------------------------------------------------------------- */
 
 struct Event {
-    bool recorded = false, done = false;
+    bool timed = true, recorded = false, done = false;
+    double milliseconds = 0; /* on the host's clock, when it was done */
 };
 
 struct Operation {
@@ -161,6 +163,13 @@ static bool can_run(const Stream *stream)
     return !stream->queue.empty() && (!stream->queue.front().wait || stream->queue.front().wait->done);
 }
 
+static void finish(Event *event)
+{
+    const auto now = std::chrono::steady_clock::now().time_since_epoch();
+    event->milliseconds = std::chrono::duration<double, std::milli>(now).count();
+    event->done = true;
+}
+
 static void run_first(Stream *stream)
 {
     const Operation operation = stream->queue.front();
@@ -168,7 +177,7 @@ static void run_first(Stream *stream)
         const Open open;
         sticky = operation.run();
     }
-    if (operation.record) operation.record->done = true;
+    if (operation.record) finish(operation.record.get());
     stream->queue.pop_front();
 }
 
@@ -534,10 +543,12 @@ cudaError_t cudaDeviceSynchronize(void)
     waits++;
     return result(run_all());
 }
-cudaError_t cudaEventCreateWithFlags(cudaEvent_t *out, unsigned)
+cudaError_t cudaEventCreateWithFlags(cudaEvent_t *out, unsigned flags)
 {
     ENTRY();
-    *out = reinterpret_cast<cudaEvent_t>(new std::shared_ptr<Event>(new Event));
+    auto *const event = new std::shared_ptr<Event>(new Event);
+    (*event)->timed = (flags & cudaEventDisableTiming) == 0;
+    *out = reinterpret_cast<cudaEvent_t>(event);
     return cudaSuccess;
 }
 cudaError_t cudaEventCreate(cudaEvent_t *out) { return cudaEventCreateWithFlags(out, 0); }
@@ -550,11 +561,15 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream)
 {
     ENTRY();
     auto &own = *reinterpret_cast<std::shared_ptr<Event> *>(event);
+    const bool timed = own->timed;
     own = std::make_shared<Event>();
+    own->timed = timed;
     own->recorded = true;
     Stream *const queue = stream_of(stream);
-    own->done = queue->queue.empty();
-    if (!own->done) queue->queue.push_back({nullptr, nullptr, own});
+    if (queue->queue.empty())
+        finish(own.get());
+    else
+        queue->queue.push_back({nullptr, nullptr, own});
     return cudaSuccess;
 }
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned)
@@ -575,9 +590,13 @@ cudaError_t cudaEventQuery(cudaEvent_t event)
     const auto own = *reinterpret_cast<std::shared_ptr<Event> *>(event);
     return own->recorded && !own->done ? cudaErrorNotReady : cudaSuccess;
 }
-cudaError_t cudaEventElapsedTime(float *milliseconds, cudaEvent_t, cudaEvent_t)
+cudaError_t cudaEventElapsedTime(float *milliseconds, cudaEvent_t from, cudaEvent_t to)
 {
-    *milliseconds = 0.001f; /* nothing here has a meaningful duration */
+    const Event &first = **reinterpret_cast<std::shared_ptr<Event> *>(from);
+    const Event &last = **reinterpret_cast<std::shared_ptr<Event> *>(to);
+    if (!first.timed || !last.timed || !first.recorded || !last.recorded) return result(cudaErrorInvalidResourceHandle);
+    if (!first.done || !last.done) return result(cudaErrorNotReady);
+    *milliseconds = static_cast<float>(last.milliseconds - first.milliseconds);
     return cudaSuccess;
 }
 

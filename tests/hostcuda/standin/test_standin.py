@@ -19,7 +19,7 @@ RECIPE = ["layer_dropout.rate=0.4", "early_exit.scale=0.3", "early_exit.rotation
           "training.micro_batch_size=2", "training.global_batch_size=4", "data.sequence_length=12",
           "model.num_hidden_layers=3", "evaluation.every=10", "checkpoint.every=8", "checkpoint.keep=9", "log_every=1",
           "measure_peak=false", "schedule.warmup_steps=3"]
-UNTIMED = ("seconds", "tokens_per_second", "share_of_peak")
+UNTIMED = ("seconds", "tokens_per_second", "share_of_peak", "profile")
 
 
 class Standin(ProgramTest):
@@ -105,13 +105,40 @@ class Runs(Standin):
         self.compare("bf16", "training.recompute=true", "data.document_mask=false")
 
     def test_one_wait_a_step(self):
-        """Three micro-batches, losses and the gradient's norm: one copy to the host, which waits for nothing else."""
-        seen = []
-        for steps in (3, 8):
-            self.train_cuda(f"steps{steps}", "training.global_batch_size=6", f"training.steps={steps}", "evaluation.every=0",
-                            "checkpoint.every=0", "schedule.warmup_steps=0")
-            seen.append([int(number) for number in re.search(r"(\d+) waits, (\d+) downloads", self.log).groups()])
-        self.assertEqual([5, 5], [after - before for before, after in zip(*seen)])
+        """Three micro-batches, losses and the gradient's norm: one copy to the host, which waits for nothing else. The
+        times of ops are read then."""
+        for profile in ("false", "true"):
+            seen = []
+            for steps in (3, 8):
+                self.train_cuda(f"{profile}{steps}", "training.global_batch_size=6", f"training.steps={steps}",
+                                "evaluation.every=0", "checkpoint.every=0", "schedule.warmup_steps=0",
+                                f"profile={profile}")
+                seen.append([int(number) for number in re.search(r"(\d+) waits, (\d+) downloads", self.log).groups()])
+            self.assertEqual([5, 5], [after - before for before, after in zip(*seen)], f"profile={profile}")
+
+    def test_profile(self):
+        """The ops of the CPU backend, as often, with times; a line tells of the update of the step before it. No bit
+        changes."""
+        self.train("run_dir=near", *RECIPE, "profile=true")
+        self.train_cuda("far", "profile=true")
+        self.assertRegex(self.err, r"a step took .* \(mean of 19 steps\)\n +op +calls +ms +share\n +\w+ +\d")
+        self.assertNotIn("room", self.err)
+        self.train_cuda("plain")
+        lines = [[line for line in self.metrics(run) if "loss" in line] for run in ("near", "far", "plain")]
+        for number, (near, far) in enumerate(zip(*lines[:2])):
+            calls = [{name: op["calls"] for name, op in line["profile"]["ops"].items()} for line in (near, far)]
+            if number == 0:
+                self.assertEqual({"adamw"}, calls[0].keys() - calls[1].keys())
+                calls[0].pop("adamw")
+            self.assertEqual(*calls)
+            times = [op["milliseconds"] for op in far["profile"]["ops"].values()]
+            self.assertGreaterEqual(min(times), 0.0)
+            self.assertAlmostEqual(sum(times), far["profile"]["ops_milliseconds"])
+            self.assertGreater(sum(times), 0.0)
+            self.assertAlmostEqual(1.0, sum(op["share"] for op in far["profile"]["ops"].values()))
+        untimed = [[{key: value for key, value in line.items() if key not in UNTIMED} for line in run]
+                   for run in lines[1:]]
+        self.assertEqual(*untimed)
 
     def check_memory(self, *options):
         """What inspect tells is what the run allocated, and all that it allocated at any time."""
