@@ -3,19 +3,14 @@
 #include "core/clock.h"
 #include "core/interrupt.h"
 #include "core/memory.h"
-#include "core/random.h"
 #include "eval/prompt_lookup.h"
 
-#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define PREFILL_ROWS 512
 
 const char *const ls_decode_mode_names[] = {"autoregressive", "early-exit", "self-speculative", "prompt-lookup", NULL};
-
-/* What a draw is for; a position never uses one twice within the round that decides it. */
-enum { DRAW_DRAFT = 0, DRAW_ACCEPT = 1, DRAW_FULL = 2 };
 
 struct ls_decoder {
     const ls_model *model;
@@ -25,21 +20,21 @@ struct ls_decoder {
     /* In the backend's memory: */
     void *device_block;
     size_t device_bytes;
-    float *hidden;      /* [prefill_rows, C] */
-    float *exit_states; /* [max_draft + 1, C], the exit-query cache */
-    float *logits;      /* [LS_DECODE_ROWS, V] */
+    float *hidden;             /* [prefill_rows, C] */
+    float *exit_states;        /* [max_draft + 1, C], the exit-query cache */
+    float *logits;             /* [LS_DECODE_ROWS, V] */
+    double *draft_probability; /* [max_draft, V], q; its pages are touched only when sampling */
+    ls_round *round;           /* with max_draft + 2 tokens */
     /* In ours: */
     void *host_block;
     size_t host_bytes;
-    double *draft_probability; /* [max_draft, V], q; its pages are touched only when sampling */
-    double *probability;       /* [V], p */
-    float *host_logits;        /* [LS_DECODE_ROWS, V], what the host has of `logits` */
-    ls_candidate *scratch;     /* [V] */
-    int32_t *text;             /* [capacity] prompt and new tokens; all but the last are in the cache between rounds */
-    int32_t *draft;            /* [max_draft] */
-    int64_t length;            /* of text */
+    ls_round *known; /* the round as it begins and as it ends */
+    int32_t *text;   /* [capacity] prompt and new tokens; all but the last are in the cache between rounds */
+    int64_t length;  /* of text */
     const ls_decode_options *options; /* of the generation under way */
 };
+
+static size_t round_bytes(int64_t tokens) { return sizeof(ls_round) + sizeof(int32_t) * (size_t)tokens; }
 
 static void lay_out_device(ls_decoder *decoder, ls_arena *arena)
 {
@@ -47,17 +42,14 @@ static void lay_out_device(ls_decoder *decoder, ls_arena *arena)
     decoder->hidden = LS_TAKE(arena, float, decoder->prefill_rows *C);
     decoder->exit_states = LS_TAKE(arena, float, (decoder->max_draft + 1) * C);
     decoder->logits = LS_TAKE(arena, float, LS_DECODE_ROWS *V);
+    decoder->draft_probability = LS_TAKE(arena, double, decoder->max_draft *V);
+    decoder->round = ls_arena_take(arena, round_bytes(decoder->max_draft + 2));
 }
 
 static void lay_out_host(ls_decoder *decoder, ls_arena *arena)
 {
-    const int64_t V = decoder->model->config.vocab_size;
-    decoder->draft_probability = LS_TAKE(arena, double, decoder->max_draft *V);
-    decoder->probability = LS_TAKE(arena, double, V);
-    decoder->host_logits = LS_TAKE(arena, float, LS_DECODE_ROWS *V);
-    decoder->scratch = LS_TAKE(arena, ls_candidate, V);
+    decoder->known = ls_arena_take(arena, round_bytes(decoder->max_draft + 2));
     decoder->text = LS_TAKE(arena, int32_t, decoder->capacity);
-    decoder->draft = LS_TAKE(arena, int32_t, decoder->max_draft);
 }
 
 static ls_status allocate(ls_decoder *decoder)
@@ -72,10 +64,21 @@ static ls_status allocate(ls_decoder *decoder)
     arena = ls_arena_measure();
     lay_out_host(decoder, &arena);
     decoder->host_bytes = arena.used;
-    LS_TRY(ls_memory_map(&decoder->host_block, arena.used, "sampling"));
+    LS_TRY(ls_memory_map(&decoder->host_block, arena.used, "the text"));
     arena = ls_arena_over(decoder->host_block, decoder->host_bytes);
     lay_out_host(decoder, &arena);
     return LS_OK;
+}
+
+/* Lets the device set aside what judging a full group of rows wants. */
+static ls_status rehearse(ls_decoder *decoder)
+{
+    ls_exec *exec = decoder->model->exec;
+    if (!ls_exec_rehearse_begin(exec)) return LS_OK;
+    const ls_sampling any = {.temperature = 1.0, .top_p = 1.0};
+    exec->ops->accept_drafts(exec, decoder->round, decoder->draft_probability, decoder->logits, &any, 0, LS_DECODE_ROWS,
+                             decoder->model->config.vocab_size);
+    return ls_exec_rehearse_end(exec);
 }
 
 ls_status ls_decoder_create(ls_decoder **out, const ls_model *model, int64_t capacity, int max_draft)
@@ -91,6 +94,7 @@ ls_status ls_decoder_create(ls_decoder **out, const ls_model *model, int64_t cap
     const int64_t rows = decoder->prefill_rows > LS_DECODE_ROWS ? decoder->prefill_rows : LS_DECODE_ROWS;
     ls_status status = allocate(decoder);
     if (status == LS_OK) status = ls_decode_create(&decoder->decode, model, decoder->capacity, rows);
+    if (status == LS_OK) status = rehearse(decoder);
     if (status != LS_OK) {
         ls_decoder_destroy(decoder);
         return status;
@@ -161,157 +165,135 @@ static ls_status prefill(ls_decoder *decoder, bool *stopped)
     return ls_exec_status(decoder->model->exec);
 }
 
-/* logits of hidden [R,C], R <= LS_DECODE_ROWS, to host_logits. */
-static ls_status read_logits(ls_decoder *decoder, const float *hidden, int64_t R)
+/* ---- a round, on the device ---------------------------------------------------------------------------------------
+ *
+ * A round is issued whole, as many rows as it may need, without a look at what comes out; what follows a stop is run
+ * for nothing and ignored. Only where the device's memory is the host's own is the state looked at on the way, and what
+ * would be for nothing left out. */
+
+static const ls_round *seen(const ls_decoder *decoder)
 {
-    const size_t bytes = sizeof(float) * (size_t)(R * decoder->model->config.vocab_size);
-    LS_TRY(ls_decode_logits(decoder->decode, decoder->logits, hidden, R));
-    LS_TRY(ls_exec_status(decoder->model->exec));
-    return ls_exec_download(decoder->model->exec, decoder->host_logits, decoder->logits, bytes);
+    return decoder->model->exec->memory->host ? decoder->round : NULL;
 }
 
-static double draw(const ls_decoder *decoder, int64_t position, uint32_t purpose)
+/* `drafted` tokens stand in known->token[1..] already. */
+static ls_status begin_round(ls_decoder *decoder, int drafted, bool ended)
 {
-    return ls_random_uniform(decoder->options->sampling.seed, LS_STREAM_SAMPLING, (uint32_t)position, purpose, 0);
+    ls_round *known = decoder->known;
+    *known = (ls_round){.position = (int32_t)(decoder->length - 1),
+                        .drafted = drafted,
+                        .stopped = ended ? LS_ROUND_ENDED : LS_ROUND_OPEN};
+    known->token[0] = decoder->text[decoder->length - 1];
+    return ls_exec_upload(decoder->model->exec, decoder->round, known, round_bytes(drafted + 1));
 }
 
-static ls_status check_finite(const float *logits, int32_t token)
-{
-    if (isfinite(logits[token])) return LS_OK;
-    return LS_FAIL(LS_NOT_FINITE,
-                   "the model's logits are not finite; its weights are damaged or overflow this precision");
-}
-
-/* The token of `position`, greedy or drawn; `probability` [V] is left with its distribution when drawn. */
-static ls_status pick(ls_decoder *decoder, int32_t *token, double *probability, const float *logits, int64_t position,
-                      uint32_t purpose)
-{
-    const ls_sampling *sampling = &decoder->options->sampling;
-    const int64_t V = decoder->model->config.vocab_size;
-    *token = ls_argmax(logits, V);
-    LS_TRY(check_finite(logits, *token));
-    if (!(sampling->temperature > 0.0)) return LS_OK;
-    ls_distribution(probability, logits, V, sampling, decoder->scratch);
-    *token = ls_draw(probability, V, draw(decoder, position, purpose));
-    return LS_OK;
-}
-
-/* Fills the exit-query cache with *rows states and decoder->draft with *drafted tokens, at most `limit`. The last state
- * is that of the last drafted token, computed without logits, unless drafting stopped by itself: at end of text nothing
- * may follow, and below the wanted confidence the state is there already. */
-static ls_status draft_by_layers(ls_decoder *decoder, int limit, int *drafted, int64_t *rows)
+/* Fills the exit-query cache with *rows states and the round with at most `limit` drafts. The last state is that of the
+ * last drafted token, computed without logits, unless drafting stopped by itself: at end of text nothing may follow,
+ * and below the wanted confidence the state is there already. */
+static ls_status draft_by_layers(ls_decoder *decoder, int limit, int64_t *rows)
 {
     const int64_t C = decoder->model->config.hidden_size, V = decoder->model->config.vocab_size;
     const ls_decode_options *options = decoder->options;
     const int64_t start = decoder->length - 1;
-    const int32_t *token = decoder->text + start;
-    *drafted = 0;
+    const ls_round *const state = seen(decoder);
+    ls_exec *exec = decoder->model->exec;
     for (int i = 0;; i++) {
-        float *state = decoder->exit_states + i * C;
-        LS_TRY(ls_decode_embed(decoder->decode, state, token, 1));
-        LS_TRY(ls_decode_layers(decoder->decode, state, 0, options->exit_layer, start + i, 1));
+        float *hidden = decoder->exit_states + i * C;
+        LS_TRY(ls_decode_embed_there(decoder->decode, hidden, decoder->round->token + i, 1));
+        LS_TRY(ls_decode_layers(decoder->decode, hidden, 0, options->exit_layer, start + i, 1));
         *rows = i + 1;
         if (i == limit) return LS_OK;
-        LS_TRY(read_logits(decoder, state, 1));
-        const float *logits = decoder->host_logits;
-        if (options->draft_confidence > 0.0 &&
-            ls_softmax_at(logits, V, ls_argmax(logits, V)) < options->draft_confidence)
-            return LS_OK;
-        LS_TRY(
-            pick(decoder, decoder->draft + i, decoder->draft_probability + i * V, logits, start + 1 + i, DRAW_DRAFT));
-        *drafted = i + 1;
-        token = decoder->draft + i;
-        if (*token == options->end_of_text) return LS_OK;
+        LS_TRY(ls_decode_logits(decoder->decode, decoder->logits, hidden, 1));
+        exec->ops->draft_token(exec, decoder->round, decoder->draft_probability + i * V, decoder->logits,
+                               &options->sampling, options->draft_confidence, options->end_of_text, V);
+        if (state != NULL && state->stopped != LS_ROUND_OPEN) return ls_exec_failed(exec);
     }
 }
 
-/* The same for drafts copied from the text: their distributions are certainties, their states mere embeddings. */
-static ls_status draft_by_lookup(ls_decoder *decoder, int limit, int *drafted, int64_t *rows)
-{
-    const int64_t C = decoder->model->config.hidden_size, V = decoder->model->config.vocab_size;
-    *drafted = ls_prompt_lookup(decoder->draft, limit, decoder->text, decoder->length);
-    for (int i = 0; i < *drafted; i++) {
-        if (decoder->draft[i] == decoder->options->end_of_text) *drafted = i + 1;
-        if (!(decoder->options->sampling.temperature > 0.0)) continue;
-        memset(decoder->draft_probability + i * V, 0, sizeof(double) * (size_t)V);
-        decoder->draft_probability[i * V + decoder->draft[i]] = 1.0;
-    }
-    const bool ended = *drafted > 0 && decoder->draft[*drafted - 1] == decoder->options->end_of_text;
-    *rows = *drafted + (ended ? 0 : 1);
-    LS_TRY(ls_decode_embed(decoder->decode, decoder->exit_states, decoder->text + decoder->length - 1, 1));
-    for (int64_t first = 1; first < *rows; first += LS_DECODE_ROWS) {
-        const int64_t R = *rows - first < LS_DECODE_ROWS ? *rows - first : LS_DECODE_ROWS;
-        LS_TRY(ls_decode_embed(decoder->decode, decoder->exit_states + first * C, decoder->draft + first - 1, R));
-    }
-    return LS_OK;
-}
-
-/* What the full model makes of row i: the token that stands after it, and whether that is the drafted one. */
-static ls_status decide(ls_decoder *decoder, int32_t *token, bool *agreed, const float *logits, int64_t i, int drafted)
-{
-    const int64_t V = decoder->model->config.vocab_size, position = decoder->length;
-    const ls_sampling *sampling = &decoder->options->sampling;
-    const bool sampled = sampling->temperature > 0.0;
-    *agreed = false;
-    if (i >= drafted || !sampled) {
-        LS_TRY(pick(decoder, token, decoder->probability, logits, position, DRAW_FULL));
-        *agreed = i < drafted && *token == decoder->draft[i];
-        return LS_OK;
-    }
-    LS_TRY(check_finite(logits, ls_argmax(logits, V)));
-    const double *q = decoder->draft_probability + i * V;
-    ls_distribution(decoder->probability, logits, V, sampling, decoder->scratch);
-    *token = decoder->draft[i];
-    *agreed = ls_accept_draft(decoder->probability, q, *token, draw(decoder, position, DRAW_ACCEPT));
-    if (*agreed) return LS_OK;
-    ls_residual_distribution(decoder->probability, q, V);
-    *token = ls_draw(decoder->probability, V, draw(decoder, position, DRAW_FULL));
-    return LS_OK;
-}
-
-/* Runs the rows' states through layers first_layer.. and appends to the text what stands. Rows go in groups that are
- * bitwise independent of their number; a group after a rejection is never run. */
-static ls_status verify(ls_decoder *decoder, int first_layer, int64_t rows, int drafted, int *accepted)
+/* Runs the rows' states through layers first_layer.. and lets the full model judge them. Rows go in groups that are
+ * bitwise independent of their number. q: the drafts' distributions. */
+static ls_status verify(ls_decoder *decoder, int first_layer, int64_t rows, const double *q)
 {
     const int64_t C = decoder->model->config.hidden_size, V = decoder->model->config.vocab_size;
     const int64_t start = decoder->length - 1;
-    *accepted = 0;
+    const ls_round *const state = seen(decoder);
+    ls_exec *exec = decoder->model->exec;
     for (int64_t first = 0; first < rows; first += LS_DECODE_ROWS) {
         const int64_t R = rows - first < LS_DECODE_ROWS ? rows - first : LS_DECODE_ROWS;
-        float *state = decoder->exit_states + first * C;
-        LS_TRY(ls_decode_layers(decoder->decode, state, first_layer, layers_in_use(decoder), start + first, R));
-        LS_TRY(read_logits(decoder, state, R));
-        for (int64_t r = 0; r < R; r++) {
-            int32_t token;
-            bool agreed;
-            LS_TRY(decide(decoder, &token, &agreed, decoder->host_logits + r * V, first + r, drafted));
-            decoder->text[decoder->length++] = token;
-            if (!agreed) return LS_OK;
-            ++*accepted;
-        }
+        float *hidden = decoder->exit_states + first * C;
+        LS_TRY(ls_decode_layers(decoder->decode, hidden, first_layer, layers_in_use(decoder), start + first, R));
+        LS_TRY(ls_decode_logits(decoder->decode, decoder->logits, hidden, R));
+        exec->ops->accept_drafts(exec, decoder->round, q, decoder->logits, &decoder->options->sampling, first, R, V);
+        if (state != NULL && state->decided) break;
     }
+    return ls_exec_failed(exec);
+}
+
+/* Reads the round back, which waits for it, and appends to the text what stands. */
+static ls_status end_round(ls_decoder *decoder, int limit)
+{
+    ls_exec *exec = decoder->model->exec;
+    const ls_round *known = decoder->known;
+    LS_TRY(ls_exec_download(exec, decoder->known, decoder->round, round_bytes(limit + 2)));
+    LS_TRY(ls_exec_failed(exec));
+    if (known->not_finite)
+        return LS_FAIL(LS_NOT_FINITE,
+                       "the model's logits are not finite; its weights are damaged or overflow this precision");
+    LS_ASSERT(known->count >= 1 && known->count <= limit + 1);
+    memcpy(decoder->text + decoder->length, known->token + 1, sizeof(int32_t) * (size_t)known->count);
+    decoder->length += known->count;
     return LS_OK;
 }
 
+static ls_status speculate(ls_decoder *decoder, int limit)
+{
+    int64_t rows = 1;
+    LS_TRY(begin_round(decoder, 0, false));
+    LS_TRY(draft_by_layers(decoder, limit, &rows));
+    const ls_round *const state = seen(decoder);
+    if (state != NULL && state->stopped == LS_ROUND_ENDED) rows = state->drafted; /* its own state is not there */
+    return verify(decoder, decoder->options->exit_layer, rows, decoder->draft_probability);
+}
+
+/* Drafts copied from the text are certainties, their states mere embeddings. */
+static ls_status look_up(ls_decoder *decoder, int limit)
+{
+    int32_t *const draft = decoder->known->token + 1;
+    const int32_t end_of_text = decoder->options->end_of_text;
+    int drafted = ls_prompt_lookup(draft, limit, decoder->text, decoder->length);
+    for (int i = 0; i < drafted; i++)
+        if (draft[i] == end_of_text) drafted = i + 1;
+    const bool ended = drafted > 0 && draft[drafted - 1] == end_of_text;
+    const int64_t rows = drafted + (ended ? 0 : 1);
+    LS_TRY(begin_round(decoder, drafted, ended));
+    LS_TRY(ls_decode_embed_there(decoder->decode, decoder->exit_states, decoder->round->token, rows));
+    return verify(decoder, 0, rows, NULL);
+}
+
+static ls_status step(ls_decoder *decoder)
+{
+    LS_TRY(begin_round(decoder, 0, false));
+    LS_TRY(ls_decode_embed_there(decoder->decode, decoder->exit_states, decoder->round->token, 1));
+    return verify(decoder, 0, 1, NULL);
+}
+
 /* One round: at least one token, at most `remaining`. */
-static ls_status run_round(ls_decoder *decoder, int64_t remaining, int *drafted, int *accepted)
+static ls_status run_round(ls_decoder *decoder, int64_t remaining)
 {
     const ls_decode_options *options = decoder->options;
     /* The full model adds a token of its own, so one draft fewer than there is room for. */
     const int64_t room = remaining - 1 < decoder->max_draft ? remaining - 1 : decoder->max_draft;
-    const int limit = options->draft_tokens < room ? options->draft_tokens : (int)room;
-    int64_t rows = 1;
-    *drafted = 0;
+    const int most = options->draft_tokens < room ? options->draft_tokens : (int)room;
     switch (options->mode) {
     case LS_DECODE_SELF_SPECULATIVE:
-        LS_TRY(draft_by_layers(decoder, limit, drafted, &rows));
-        return verify(decoder, options->exit_layer, rows, *drafted, accepted);
+        LS_TRY(speculate(decoder, most));
+        return end_round(decoder, most);
     case LS_DECODE_PROMPT_LOOKUP:
-        LS_TRY(draft_by_lookup(decoder, limit, drafted, &rows));
-        return verify(decoder, 0, rows, *drafted, accepted);
+        LS_TRY(look_up(decoder, most));
+        return end_round(decoder, most);
     default:
-        LS_TRY(ls_decode_embed(decoder->decode, decoder->exit_states, decoder->text + decoder->length - 1, 1));
-        return verify(decoder, 0, rows, 0, accepted);
+        LS_TRY(step(decoder));
+        return end_round(decoder, 0);
     }
 }
 
@@ -327,19 +309,18 @@ static ls_status decode_text(ls_decoder *decoder, ls_decode_result *result, ls_d
         if (remaining <= 0 || ls_interrupt_requested()) return LS_OK;
 
         const int64_t before = decoder->length;
-        int drafted, accepted;
         const double start = ls_seconds_now();
-        LS_TRY(run_round(decoder, remaining, &drafted, &accepted));
+        LS_TRY(run_round(decoder, remaining));
         result->decode_seconds += ls_seconds_now() - start;
 
         const int64_t emitted = decoder->length - before;
         const int32_t *fresh = decoder->text + before;
         memcpy(result->tokens + result->count, fresh, sizeof *fresh * (size_t)emitted);
         result->count += emitted;
-        result->drafted += drafted;
-        result->accepted += accepted;
+        result->drafted += decoder->known->drafted;
+        result->accepted += decoder->known->accepted;
         result->rounds++;
-        if (listener != NULL) listener(context, fresh, (int)emitted, accepted);
+        if (listener != NULL) listener(context, fresh, (int)emitted, decoder->known->accepted);
         if (fresh[emitted - 1] == options->end_of_text) {
             result->finish_reason = "end_of_text";
             return LS_OK;

@@ -11,7 +11,7 @@
 #ifndef LS_EVAL_DECODER_H
 #define LS_EVAL_DECODER_H
 
-#include "eval/sampling.h"
+#include "kernels/sampling.h"
 #include "model/decode.h"
 
 typedef enum ls_decode_mode {

@@ -254,6 +254,36 @@ static void cache_cases(ls_case_list *list, ls_op op)
     }
 }
 
+static void sampling_cases(ls_case_list *list)
+{
+    static const int64_t vocabularies[] = {1, 2, 15, 33, 64, 257, 1000, 4099};
+    static const unsigned kinds[] = {0, LS_CASE_NO_LIST, LS_CASE_ENDED};
+    for (int sampling = 0; sampling < 6; sampling++) {
+        const ls_case draft = {.op = LS_OP_draft_token, .sampling = sampling};
+        const ls_case accept = {.op = LS_OP_accept_drafts, .sampling = sampling, .start = 40, .n = 3, .R = 4, .V = 33};
+        for (size_t i = 0; i < COUNT(vocabularies); i++) {
+            ls_case what = draft;
+            what.V = vocabularies[i];
+            add(list, what);
+            what.options = LS_CASE_IN_PLACE, what.start = 400, what.n = 4;
+            add(list, what);
+        }
+        for (size_t k = 0; k < COUNT(kinds); k++)
+            for (int64_t V = 33; V <= 258; V += 225) {
+                ls_case what = accept;
+                what.options = kinds[k], what.V = V;
+                add(list, what);
+            }
+        static const int64_t sizes[][4] = {{0, 0, 1, 33}, {0, 1, 2, 1},  {0, 15, 16, 17},
+                                           {2, 5, 4, 64}, {0, 3, 0, 17}, {0, 5, 1, 4099}}; /* first, n, R, V */
+        for (size_t i = 0; i < COUNT(sizes); i++) {
+            ls_case what = accept;
+            what.first = sizes[i][0], what.n = sizes[i][1], what.R = sizes[i][2], what.V = sizes[i][3];
+            add(list, what);
+        }
+    }
+}
+
 static void swiglu_cases(ls_case_list *list)
 {
     static const unsigned options[] = {0, LS_CASE_IN_PLACE, LS_CASE_NO_EXTRA, LS_CASE_IN_PLACE | LS_CASE_NO_EXTRA};
@@ -379,6 +409,11 @@ static void other_benchmarks(ls_case_list *list, const shape *s)
     const int64_t projected = (s->H + 2 * s->G) * s->D;
     add_both(list, (ls_case){.op = LS_OP_bias_add, .options = mark, .R = rows, .N = projected});
     add_both(list, (ls_case){.op = LS_OP_bias_backward, .options = mark, .R = rows, .N = projected});
+    for (int sampling = 0; sampling <= 4; sampling += 4) {
+        add(list, (ls_case){.op = LS_OP_draft_token, .options = mark, .sampling = sampling, .V = s->V});
+        add(list,
+            (ls_case){.op = LS_OP_accept_drafts, .options = mark, .sampling = sampling, .n = 8, .R = 9, .V = s->V});
+    }
     add_both(list, (ls_case){.op = LS_OP_swiglu_forward, .options = mark, .R = rows, .F = s->F});
     add_both(list, (ls_case){.op = LS_OP_swiglu_backward, .options = mark, .R = rows, .F = s->F});
     add_both(list, (ls_case){.op = LS_OP_cross_entropy, .options = mark, .R = HEAD_ROWS, .V = s->V});
@@ -422,6 +457,7 @@ ls_status ls_case_list_make(ls_case_list *out)
     attention_cases(out, LS_OP_attention_backward);
     cache_cases(out, LS_OP_rope_append);
     cache_cases(out, LS_OP_attention_cached);
+    sampling_cases(out);
     swiglu_cases(out);
     cross_entropy_cases(out);
     flat_cases(out);

@@ -429,10 +429,12 @@ void ls_case_name(const ls_case *what, char *text, size_t size)
     const struct {
         const char *letter;
         int64_t value;
-    } sizes[] = {{"M", c->M}, {"R", c->R}, {"N", c->N},         {"K", c->K},        {"n", c->n},
-                 {"T", c->T}, {"C", c->C}, {"V", c->V},         {"F", c->F},        {"H", c->H},
-                 {"G", c->G}, {"D", c->D}, {"start", c->start}, {"count", c->count}};
-    static const char *const options[] = {"dropped", "documents", "no-list", "in-place", "no-extra", "inverse", ""};
+    } sizes[] = {{"M", c->M},        {"R", c->R}, {"N", c->N},         {"K", c->K},         {"n", c->n},
+                 {"T", c->T},        {"C", c->C}, {"V", c->V},         {"F", c->F},         {"H", c->H},
+                 {"G", c->G},        {"D", c->D}, {"start", c->start}, {"count", c->count}, {"sampling", c->sampling},
+                 {"first", c->first}};
+    static const char *const options[] = {"dropped",  "documents", "no-list", "in-place",
+                                          "no-extra", "inverse",   "",        "ended"};
     static const char *const flags[] = {"transpose-a", "transpose-b", "accumulate"};
     text[0] = '\0';
     append(text, size, "%s %s", ls_op_names[c->op], ls_dtype_name(c->dtype));
@@ -441,6 +443,6 @@ void ls_case_name(const ls_case *what, char *text, size_t size)
         if (sizes[i].value != 0) append(text, size, " %s=%lld", sizes[i].letter, (long long)sizes[i].value);
     for (size_t i = 0; i < sizeof flags / sizeof flags[0]; i++)
         if (c->flags >> i & 1u) append(text, size, " %s", flags[i]);
-    for (size_t i = 0; i + 1 < sizeof options / sizeof options[0]; i++)
-        if (c->options >> i & 1u) append(text, size, " %s", options[i]);
+    for (size_t i = 0; i < sizeof options / sizeof options[0]; i++)
+        if (c->options >> i & 1u && options[i][0] != '\0') append(text, size, " %s", options[i]);
 }

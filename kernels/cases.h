@@ -27,6 +27,7 @@ enum {                         /* ls_case.options */
        LS_CASE_NO_EXTRA = 16,  /* the output that may be NULL is NULL (rstd, out, weight_out) */
        LS_CASE_INVERSE = 32,   /* rope: rotate back */
        LS_CASE_BENCHMARK = 64, /* a size that matters for speed, too large for the reference in tests */
+       LS_CASE_ENDED = 128,    /* accept_drafts: the last draft ends the text */
 };
 
 /* Sizes carry the letters of kernels/tensor.h; those that the op does not have are 0. */
@@ -40,6 +41,8 @@ typedef struct ls_case {
     int64_t R, V, F, H, G, D;
     int64_t start, capacity; /* key/value cache */
     int64_t count;           /* flat blocks */
+    int sampling;            /* draft_token, accept_drafts: 0 greedy, else a setting of case_ops.c; n: drafts so far */
+    int64_t first;           /* accept_drafts: rows that agreed before */
 } ls_case;
 
 typedef struct ls_case_list {

@@ -122,6 +122,56 @@ typedef void ls_attention_cached_op(ls_exec *exec, void *out, const void *qkv, c
                                     const void *value_cache, ls_dtype dtype, float scale, int64_t start, int64_t R,
                                     int64_t H, int64_t G, int64_t D, int64_t capacity);
 
+/* ---- sampling and acceptance (decoding)
+ * ------------------------------------------------------------------------------
+ */
+
+typedef struct ls_sampling {
+    double temperature; /* 0: greedy */
+    int64_t top_k;      /* 0: off */
+    double top_p;       /* 1: off */
+    uint64_t seed;
+} ls_sampling;
+
+/* What a draw is for. Draws are ls_random_uniform(seed, LS_STREAM_SAMPLING, position, purpose, 0) of core/random.h; a
+ * position never uses one twice within the round that decides it. */
+enum { LS_DRAW_DRAFT = 0, LS_DRAW_ACCEPT = 1, LS_DRAW_FULL = 2 };
+
+typedef enum ls_round_end {
+    LS_ROUND_OPEN = 0,
+    LS_ROUND_ENDED = 1,  /* the last draft ends the text: nothing may follow it */
+    LS_ROUND_UNSURE = 2, /* the draft model was not sure enough of its next token, or its logits were not finite */
+} ls_round_end;
+
+/* A round of speculation where the ops can reach it. The caller sets all but count, accepted, decided and not_finite,
+ * which begin at 0. */
+typedef struct ls_round {
+    int32_t position;   /* of token[0], the newest token, in the text */
+    int32_t drafted;    /* drafts: token[1..drafted] */
+    int32_t stopped;    /* ls_round_end: no further draft */
+    int32_t decided;    /* 1: the first row that disagreed, or had no draft to judge, has been met */
+    int32_t accepted;   /* drafts that stand */
+    int32_t count;      /* token[1..count] stand: the accepted drafts and, but at the end of text, one more token */
+    int32_t not_finite; /* 1: some logits that mattered were not */
+    int32_t token[];
+} ls_round;
+
+/* The next draft, from logits [V] of the draft model; nothing once the round has stopped. The token is the largest
+ * logit's (ties: the lowest id) or, with a temperature, drawn from softmax(logits / temperature) cut to the top_k
+ * largest (ties: the lowest ids), then to the fewest largest that reach top_p of what is left, renormalised; q [V] is
+ * then left with that distribution (NULL when greedy). Where the largest probability at temperature 1 is below
+ * `confidence` (0: never) the round stops without a draft; end_of_text (-1: none) stops it as the last. Sums and
+ * exponentials in double: another device's token differs only where a draw falls within rounding of a border. */
+typedef void ls_draft_token_op(ls_exec *exec, ls_round *round, double *q, const float *logits,
+                               const ls_sampling *sampling, double confidence, int32_t end_of_text, int64_t V);
+/* What the full model makes of rows first..first+R-1 of the round, logits [R,V]; row i stands after token[i]. While the
+ * rows agree with the drafts their tokens stand; the first that does not puts its own token, a row without a draft the
+ * full model's, and decides the round. Rows after that, and beyond the drafts, do nothing. Greedy: agreeing is being
+ * equal. With a temperature (Leviathan et al. 2023): a draft stays with probability min(1, p/q), else the token is
+ * drawn from max(p-q, 0). q [drafted,V] as draft_token left it; NULL: drafts are certain (prompt lookup). */
+typedef void ls_accept_drafts_op(ls_exec *exec, ls_round *round, const double *q, const float *logits,
+                                 const ls_sampling *sampling, int64_t first, int64_t R, int64_t V);
+
 /* ---- SwiGLU (Shazeer 2020) ------------------------------------------------------------------------------------------
  */
 
@@ -182,6 +232,8 @@ typedef void ls_convert_op(ls_exec *exec, void *out, ls_dtype out_dtype, const v
     X(attention_backward)                                                                                              \
     X(rope_append)                                                                                                     \
     X(attention_cached)                                                                                                \
+    X(draft_token)                                                                                                     \
+    X(accept_drafts)                                                                                                   \
     X(swiglu_forward)                                                                                                  \
     X(swiglu_backward)                                                                                                 \
     X(cross_entropy)                                                                                                   \

@@ -121,9 +121,14 @@ ls_status ls_decode_embed(ls_decode *decode, float *hidden, const int32_t *token
             return LS_FAIL(LS_BAD_INPUT, "token id %d is outside the model's vocabulary of %lld", (int)tokens[r],
                            (long long)model->config.vocab_size);
     LS_TRY(ls_exec_upload(model->exec, decode->tokens, tokens, sizeof *tokens * (size_t)R));
-    model->exec->ops->embedding_forward(model->exec, hidden, decode->tokens,
-                                        ls_model_weight(model, model->table.embedding), model->dtype, R,
-                                        model->config.vocab_size, model->config.hidden_size);
+    return ls_decode_embed_there(decode, hidden, decode->tokens, R);
+}
+
+ls_status ls_decode_embed_there(ls_decode *decode, float *hidden, const int32_t *tokens, int64_t R)
+{
+    const ls_model *model = decode->model;
+    model->exec->ops->embedding_forward(model->exec, hidden, tokens, ls_model_weight(model, model->table.embedding),
+                                        model->dtype, R, model->config.vocab_size, model->config.hidden_size);
     return ls_exec_failed(model->exec);
 }
 

@@ -91,6 +91,15 @@ cudaError_t ls_launch_attention_cached(cudaStream_t stream, void *out, const voi
                                        const void *value_cache, ls_dtype dtype, float scale, int64_t start, int64_t R,
                                        int64_t H, int64_t G, int64_t D, int64_t capacity, void *scratch);
 
+/* ---- sampling and acceptance ------------------------------------------------------------------------------------- */
+
+/* `sampling` is host memory, read before the launcher returns. */
+cudaError_t ls_launch_draft_token(cudaStream_t stream, ls_round *round, double *q, const float *logits,
+                                  const ls_sampling *sampling, double confidence, int32_t end_of_text, int64_t V);
+size_t ls_accept_drafts_scratch_bytes(int64_t R, int64_t V);
+cudaError_t ls_launch_accept_drafts(cudaStream_t stream, ls_round *round, const double *q, const float *logits,
+                                    const ls_sampling *sampling, int64_t first, int64_t R, int64_t V, void *scratch);
+
 /* ---- SwiGLU, cross-entropy --------------------------------------------------------------------------------------- */
 
 cudaError_t ls_launch_swiglu_forward(cudaStream_t stream, void *out, const void *gate_up, ls_dtype dtype, int64_t R,

@@ -95,6 +95,18 @@ static void attention_cached(ls_exec *exec, void *out, const void *qkv, const vo
                        value_cache, dtype, scale, start, R, H, G, D, capacity);
 }
 
+static void draft_token(ls_exec *exec, ls_round *round, double *q, const float *logits, const ls_sampling *sampling,
+                        double confidence, int32_t end_of_text, int64_t V)
+{
+    ISSUE(draft_token, round, q, logits, sampling, confidence, end_of_text, V);
+}
+
+static void accept_drafts(ls_exec *exec, ls_round *round, const double *q, const float *logits,
+                          const ls_sampling *sampling, int64_t first, int64_t R, int64_t V)
+{
+    ISSUE_WITH_SCRATCH(accept_drafts, ls_accept_drafts_scratch_bytes(R, V), round, q, logits, sampling, first, R, V);
+}
+
 static void swiglu_forward(ls_exec *exec, void *out, const void *gate_up, ls_dtype dtype, int64_t R, int64_t F)
 {
     ISSUE(swiglu_forward, out, gate_up, dtype, R, F);
@@ -152,6 +164,8 @@ const ls_backend *ls_backend_cuda(void)
         .rope = rope,
         .rope_append = rope_append,
         .attention_cached = attention_cached,
+        .draft_token = draft_token,
+        .accept_drafts = accept_drafts,
         .swiglu_forward = swiglu_forward,
         .swiglu_backward = swiglu_backward,
         .cross_entropy = cross_entropy,

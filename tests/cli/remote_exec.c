@@ -171,6 +171,14 @@ WRAP(attention_cached,
      (ls_exec * e, void *out, const void *qkv, const void *key_cache, const void *value_cache, ls_dtype dtype,
       float scale, int64_t start, int64_t R, int64_t H, int64_t G, int64_t D, int64_t capacity),
      (e, out, qkv, key_cache, value_cache, dtype, scale, start, R, H, G, D, capacity), out, qkv, key_cache, value_cache)
+WRAP(draft_token,
+     (ls_exec * e, ls_round *round, double *q, const float *logits, const ls_sampling *sampling, double confidence,
+      int32_t end_of_text, int64_t V),
+     (e, round, q, logits, sampling, confidence, end_of_text, V), round, q, logits)
+WRAP(accept_drafts,
+     (ls_exec * e, ls_round *round, const double *q, const float *logits, const ls_sampling *sampling, int64_t first,
+      int64_t R, int64_t V),
+     (e, round, q, logits, sampling, first, R, V), round, q, logits)
 WRAP(swiglu_forward, (ls_exec * e, void *out, const void *gate_up, ls_dtype dtype, int64_t R, int64_t F),
      (e, out, gate_up, dtype, R, F), out, gate_up)
 WRAP(swiglu_backward,

@@ -18,7 +18,8 @@ static void every_op_has_cases(void **state)
         if (i > 0) assert_true(list.cases[i - 1].op <= c->op);
     }
     for (int op = 0; op < (int)LS_OP_COUNT; op++) {
-        const bool takes_bf16 = op != LS_OP_embedding_backward && op != LS_OP_sum_of_squares && op != LS_OP_row_sums;
+        const bool takes_bf16 = op != LS_OP_embedding_backward && op != LS_OP_sum_of_squares && op != LS_OP_row_sums &&
+                                op != LS_OP_draft_token && op != LS_OP_accept_drafts;
         if (tested[op][LS_F32] < 10 || (takes_bf16 && tested[op][LS_BF16] < 10) || timed[op] < 2)
             fail_msg("%s has too few cases", ls_op_names[op]);
     }

@@ -1,21 +1,15 @@
-/* From logits to a distribution to a token, and the rule that makes drafts lossless.
+/* From logits to a distribution to a token, and the rule that makes drafts lossless: what the cpu backend's ops of
+ * sampling and acceptance are made of.
  *
  * Draws are the caller's (u in [0,1), counter-based), so everything here is a pure function of its arguments. Ties are
  * broken by the lowest id everywhere: top_k = 1 is greedy. */
-#ifndef LS_EVAL_SAMPLING_H
-#define LS_EVAL_SAMPLING_H
+#ifndef LS_KERNELS_SAMPLING_H
+#define LS_KERNELS_SAMPLING_H
 
 #include "core/status.h"
+#include "kernels/ops.h"
 
 #include <stdbool.h>
-#include <stdint.h>
-
-typedef struct ls_sampling {
-    double temperature; /* 0: greedy */
-    int64_t top_k;      /* 0: off */
-    double top_p;       /* 1: off */
-    uint64_t seed;
-} ls_sampling;
 
 typedef struct ls_candidate {
     float logit;
@@ -36,9 +30,10 @@ void ls_distribution(double *probability, const float *logits, int64_t V, const 
 int32_t ls_draw(const double *probability, int64_t V, double u);
 
 /* Speculative sampling (Leviathan et al. 2023, section 2.3): a token drawn from q is kept with probability
- * min(1, p/q), u in [0,1). */
+ * min(1, p/q), u in [0,1). q NULL: the token was certain. */
 bool ls_accept_draft(const double *p, const double *q, int32_t token, double u);
-/* What is drawn from after a rejection, in place: p = max(p - q, 0) normalised. p and q are [V]. */
-void ls_residual_distribution(double *p, const double *q, int64_t V);
+/* What is drawn from after the token's rejection, in place: p = max(p - q, 0) normalised. p and q are [V]; q NULL: the
+ * token was certain. */
+void ls_residual_distribution(double *p, const double *q, int32_t token, int64_t V);
 
 #endif

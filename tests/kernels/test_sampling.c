@@ -1,6 +1,6 @@
 /* Distributions and draws against brute force, with ties. */
 #include "core/random.h"
-#include "eval/sampling.h"
+#include "kernels/sampling.h"
 
 #include <setjmp.h>
 #include <stdarg.h>
@@ -132,11 +132,17 @@ static void acceptance_follows_the_ratio(void **state)
     assert_true(ls_accept_draft(p, q, 1, 0x1.fffffffffffffp-1));
     assert_false(ls_accept_draft(p, q, 2, 0.0));
     double rest[] = {0.2, 0.8, 0.0};
-    ls_residual_distribution(rest, q, 3);
+    ls_residual_distribution(rest, q, 0, 3);
     assert_true(rest[0] == 0.0 && rest[1] == 1.0 && rest[2] == 0.0);
     double same[] = {0.5, 0.25, 0.25};
-    ls_residual_distribution(same, q, 3);
+    ls_residual_distribution(same, q, 0, 3);
     assert_true(same[0] == 0.5 && same[1] == 0.25 && same[2] == 0.25);
+    /* A certain draft: kept with its own probability, else never drawn again. */
+    assert_true(ls_accept_draft(p, NULL, 0, 0.199));
+    assert_false(ls_accept_draft(p, NULL, 0, 0.201));
+    double others[] = {0.5, 0.125, 0.375};
+    ls_residual_distribution(others, NULL, 0, 3);
+    assert_true(others[0] == 0.0 && others[1] == 0.25 && others[2] == 0.75);
 }
 
 static void softmax_at_sums_to_one(void **state)

@@ -1,4 +1,4 @@
-#include "eval/sampling.h"
+#include "kernels/sampling.h"
 
 #include <math.h>
 #include <string.h>
@@ -179,13 +179,22 @@ int32_t ls_draw(const double *probability, int64_t V, double u)
     return last; /* the sum fell short of 1 by rounding */
 }
 
-bool ls_accept_draft(const double *p, const double *q, int32_t token, double u) { return u * q[token] < p[token]; }
+bool ls_accept_draft(const double *p, const double *q, int32_t token, double u)
+{
+    return u * (q == NULL ? 1.0 : q[token]) < p[token];
+}
 
-void ls_residual_distribution(double *p, const double *q, int64_t V)
+void ls_residual_distribution(double *p, const double *q, int32_t token, int64_t V)
 {
     double total = 0.0;
-    for (int64_t i = 0; i < V; i++) total += p[i] > q[i] ? p[i] - q[i] : 0.0;
+    for (int64_t i = 0; i < V; i++) {
+        const double drafted = q != NULL ? q[i] : i == token ? 1.0 : 0.0, rest = p[i] - drafted;
+        total += rest > 0.0 ? rest : 0.0;
+    }
     /* p == q up to rounding: then any rejection was rounding too, and p itself is right. */
     if (!(total > 0.0)) return;
-    for (int64_t i = 0; i < V; i++) p[i] = p[i] > q[i] ? (p[i] - q[i]) / total : 0.0;
+    for (int64_t i = 0; i < V; i++) {
+        const double drafted = q != NULL ? q[i] : i == token ? 1.0 : 0.0, rest = p[i] - drafted;
+        p[i] = rest > 0.0 ? rest / total : 0.0;
+    }
 }
