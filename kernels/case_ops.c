@@ -1,20 +1,6 @@
-/* How each op is run as a case: its buffers in the order of kernels/ops.h, its call, its operations, and how far a
- * result may be off.
- *
- * Tolerances compare a backend with the reference run wide (double accumulation, fp32 storage, the same bf16 inputs),
- * so they hold the backend's own rounding alone:
- *   - a store rounds once: half a unit in the last place, at most 2^-24 of the value in fp32 and 2^-8 in bf16;
- *   - fp32 arithmetic in another order than the reference's: a few units of 2^-24 of the largest number in the sum,
- *     times its length where it is long. */
-#include "kernels/case_ops.h"
-
-#include "core/random.h"
-
-#include <math.h>
-
-#define HALF_ULP_F32 0x1p-24
-#define HALF_ULP_BF16 0x1p-8
-#define FEW_F32 (8.0 * HALF_ULP_F32)
+/* How each op is run as a case (those on the key/value cache and on tokens: case_decoding.c): its buffers in the order
+ * of kernels/ops.h, its call, its operations, and how far a result may be off. */
+#include "kernels/case_declare.h"
 
 static const float EPSILON = 1e-5f;
 static const float RESIDUAL_SCALE = 0.7f;
@@ -27,58 +13,11 @@ static const ls_adamw_step ADAMW_STEP = {.learning_rate = 0.01f,
                                          .bias_correction1 = 0.271f,
                                          .bias_correction2 = 0.142625f};
 
-/* ---- declaring --------------------------------------------------------------------------------------------------- */
-
-static ls_case_buffer *add(ls_case_run *run, const char *name, ls_element element, int64_t count, ls_fill fill)
-{
-    LS_ASSERT(run->buffers < LS_CASE_BUFFERS);
-    ls_case_buffer *const buffer = &run->buffer[run->buffers++];
-    *buffer = (ls_case_buffer){.name = name, .element = element, .count = count, .traffic = count, .fill = (int)fill};
-    return buffer;
-}
-
-static ls_case_buffer *add_float(ls_case_run *run, const char *name, int64_t count, ls_fill fill)
-{
-    return add(run, name, LS_ELEMENT_F32, count, fill);
-}
-
-static ls_case_buffer *add_int(ls_case_run *run, const char *name, int64_t count, ls_fill fill)
-{
-    return add(run, name, LS_ELEMENT_I32, count, fill);
-}
-
-/* A buffer of the compute type. */
-static ls_case_buffer *add_typed(ls_case_run *run, const char *name, int64_t count, ls_fill fill)
-{
-    ls_case_buffer *const buffer = add(run, name, (ls_element)run->dtype, count, fill);
-    buffer->rounded = run->what.dtype != run->dtype;
-    return buffer;
-}
-
-/* Marks an output; `relative` is for fp32 storage, a bf16 buffer adds its store's rounding. */
-static void writes(ls_case_buffer *buffer, double absolute, double relative)
-{
-    buffer->written = true;
-    buffer->absolute = absolute;
-    buffer->relative = relative + (buffer->element == LS_ELEMENT_BF16 ? HALF_ULP_BF16 : 0.0);
-    if (buffer->fill != LS_FILL_NOTHING) buffer->traffic = 2 * buffer->count;
-}
-
-static void add_sample(ls_case_run *run)
-{
-    if (!(run->what.options & LS_CASE_NO_LIST)) add_int(run, "sample", run->what.n, LS_FILL_SAMPLE);
-}
-
-static bool has(const ls_case *what, unsigned option) { return (what->options & option) != 0; }
-
 void *ls_case_data(const ls_case_run *run, const char *name)
 {
     const ls_case_buffer *const buffer = ls_case_find(run, name);
     return buffer == NULL ? NULL : buffer->data;
 }
-
-#define DATA(name) ls_case_data(run, name)
-#define OPS run->exec->ops
 
 /* ---- matrix products --------------------------------------------------------------------------------------------- */
 
@@ -297,12 +236,6 @@ static void gather_cast_call(const ls_case_run *run)
 
 /* ---- rotary embedding -------------------------------------------------------------------------------------------- */
 
-static void add_rotation_tables(ls_case_run *run, int64_t positions)
-{
-    add_float(run, "cos_table", positions * (run->what.D / 2), LS_FILL_COSINE);
-    add_float(run, "sin_table", positions * (run->what.D / 2), LS_FILL_SINE);
-}
-
 static void rope_declare(ls_case_run *run)
 {
     const ls_case *const c = &run->what;
@@ -326,37 +259,7 @@ static void rope_call(const ls_case_run *run)
 
 static double rope_flop(const ls_case *c) { return 3.0 * (double)(c->n * c->T * (c->H + c->G) * c->D); }
 
-static void rope_append_declare(ls_case_run *run)
-{
-    const ls_case *const c = &run->what;
-    ls_case_buffer *const qkv = add_typed(run, "qkv", c->R * (c->H + 2 * c->G) * c->D, LS_FILL_SPREAD);
-    ls_case_buffer *const keys = add_typed(run, "key_cache", c->G * c->capacity * c->D, LS_FILL_SPREAD);
-    ls_case_buffer *const values = add_typed(run, "value_cache", c->G * c->capacity * c->D, LS_FILL_SPREAD);
-    writes(qkv, FEW_F32, FEW_F32);
-    writes(keys, FEW_F32, FEW_F32);
-    writes(values, 0.0, 0.0);
-    qkv->traffic = c->R * (2 * c->H + 2 * c->G) * c->D;
-    keys->traffic = values->traffic = c->R * c->G * c->D;
-    add_rotation_tables(run, c->capacity);
-}
-
-static void rope_append_call(const ls_case_run *run)
-{
-    const ls_case *const c = &run->what;
-    OPS->rope_append(run->exec, DATA("qkv"), DATA("key_cache"), DATA("value_cache"), DATA("cos_table"),
-                     DATA("sin_table"), run->dtype, c->start, c->R, c->H, c->G, c->D, c->capacity);
-}
-
-static double rope_append_flop(const ls_case *c) { return 3.0 * (double)(c->R * (c->H + c->G) * c->D); }
-
 /* ---- attention --------------------------------------------------------------------------------------------------- */
-
-static float attention_scale(const ls_case *c) { return 1.0f / sqrtf((float)c->D); }
-
-/* Scores have variance 1, probabilities sum to 1 and values stay below 1.74. In fp32 the exponent's argument carries
- * the dot product's error; a bf16 kernel may round probabilities to bf16 before the product with the values, which
- * moves the result by at most 2^-8 of a weighted mean of values. */
-static double attention_error(const ls_case *c) { return c->dtype == LS_F32 ? 8.0 * FEW_F32 : 1.74 * HALF_ULP_BF16; }
 
 static void add_documents(ls_case_run *run)
 {
@@ -437,139 +340,6 @@ static void attention_backward_call(const ls_case_run *run)
 }
 
 static double attention_backward_flop(const ls_case *c) { return 10.0 * (double)c->D * attention_pairs(c); }
-
-static void attention_cached_declare(ls_case_run *run)
-{
-    const ls_case *const c = &run->what;
-    writes(add_typed(run, "out", c->R * c->H * c->D, LS_FILL_NOTHING), attention_error(c), FEW_F32);
-    add_typed(run, "qkv", c->R * (c->H + 2 * c->G) * c->D, LS_FILL_SPREAD)->traffic = c->R * c->H * c->D;
-    ls_case_buffer *const keys = add_typed(run, "key_cache", c->G * c->capacity * c->D, LS_FILL_SPREAD);
-    ls_case_buffer *const values = add_typed(run, "value_cache", c->G * c->capacity * c->D, LS_FILL_SPREAD);
-    keys->traffic = values->traffic = c->R > 0 ? (c->start + c->R) * c->G * c->D : 0;
-}
-
-/* What lies behind the last position is left from cropped drafts: NaN here, so that reading it shows. */
-static void attention_cached_prepare(const ls_case_run *run)
-{
-    const ls_case *const c = &run->what;
-    for (int64_t g = 0; g < c->G; g++)
-        for (int64_t i = (c->start + c->R) * c->D; i < c->capacity * c->D; i++) {
-            ls_case_set(ls_case_find(run, "key_cache"), g * c->capacity * c->D + i, NAN);
-            ls_case_set(ls_case_find(run, "value_cache"), g * c->capacity * c->D + i, NAN);
-        }
-}
-
-static void attention_cached_call(const ls_case_run *run)
-{
-    const ls_case *const c = &run->what;
-    OPS->attention_cached(run->exec, DATA("out"), DATA("qkv"), DATA("key_cache"), DATA("value_cache"), run->dtype,
-                          attention_scale(c), c->start, c->R, c->H, c->G, c->D, c->capacity);
-}
-
-static double attention_cached_flop(const ls_case *c)
-{
-    const double pairs = (double)c->R * (double)c->start + (double)c->R * (double)(c->R + 1) / 2.0;
-    return 4.0 * (double)c->D * (double)c->H * pairs;
-}
-
-/* ---- sampling and acceptance ------------------------------------------------------------------------------------- */
-
-enum { ROUND_WORDS = sizeof(ls_round) / sizeof(int32_t), ROUND_TOKENS = 20 };
-
-/* By ls_case.sampling. Shares of top_p are none that equal weights could add up to: rounding alone would decide. */
-static const ls_sampling SAMPLINGS[] = {{0.0, 0, 1.0, 3},     {1.0, 0, 1.0, 4},      {0.7, 5, 1.0, 5},
-                                        {1.3, 0, 0.80137, 6}, {0.9, 37, 0.90137, 7}, {2.5, 0, 0.99137, 8}};
-
-static const ls_sampling *sampling_of(const ls_case *c) { return &SAMPLINGS[c->sampling]; }
-
-/* A distribution's sums of V terms in double, and the exponentials' last places. */
-static const double DISTRIBUTION_ERROR = 1e-11;
-
-/* In place: a draft that is less sure than its logits allow is not made. */
-static double confidence_of(const ls_case *c) { return has(c, LS_CASE_IN_PLACE) ? 0.2 : 0.0; }
-
-static void draft_token_declare(ls_case_run *run)
-{
-    const ls_case *const c = &run->what;
-    writes(add_int(run, "round", ROUND_WORDS + ROUND_TOKENS, LS_FILL_PREPARED), 0.0, 0.0);
-    if (c->sampling > 0)
-        writes(add(run, "q", LS_ELEMENT_F64, c->V, confidence_of(c) > 0.0 ? LS_FILL_SPREAD : LS_FILL_NOTHING), 0.0,
-               DISTRIBUTION_ERROR);
-    add_float(run, "logits", c->V, LS_FILL_LOGITS);
-}
-
-static void prepare_round(const ls_case_run *run)
-{
-    const ls_case *const c = &run->what;
-    ls_round *const round = DATA("round");
-    memset(round, 0, sizeof *round + ROUND_TOKENS * sizeof round->token[0]);
-    round->position = (int32_t)c->start;
-    round->drafted = (int32_t)c->n;
-    round->accepted = round->count = (int32_t)c->first;
-    round->stopped = has(c, LS_CASE_ENDED) ? LS_ROUND_ENDED : LS_ROUND_OPEN;
-}
-
-/* Logits on a grid of 1/4, so that ties are common, in the odd settings. */
-static void coarsen(const ls_case_run *run)
-{
-    ls_case_buffer *const logits = ls_case_find(run, "logits");
-    for (int64_t i = 0; i < logits->count && run->what.V % 2 == 1; i++)
-        ls_case_set(logits, i, floor(4.0 * ls_case_get(logits, i)) / 4.0);
-}
-
-static void draft_token_prepare(const ls_case_run *run)
-{
-    prepare_round(run);
-    coarsen(run);
-}
-
-static void draft_token_call(const ls_case_run *run)
-{
-    const ls_case *const c = &run->what;
-    OPS->draft_token(run->exec, DATA("round"), DATA("q"), DATA("logits"), sampling_of(c), confidence_of(c), 0, c->V);
-}
-
-static double draft_token_flop(const ls_case *c) { return c->sampling > 0 ? 8.0 * (double)c->V : 0.0; }
-
-static void accept_drafts_declare(ls_case_run *run)
-{
-    const ls_case *const c = &run->what;
-    writes(add_int(run, "round", ROUND_WORDS + ROUND_TOKENS, LS_FILL_PREPARED), 0.0, 0.0);
-    if (c->sampling > 0 && !has(c, LS_CASE_NO_LIST)) add(run, "q", LS_ELEMENT_F64, c->n * c->V, LS_FILL_PREPARED);
-    add_float(run, "logits", c->R * c->V, LS_FILL_LOGITS);
-}
-
-/* Drafts are mostly the full model's largest logits, and their distributions are not far from its own. */
-static void accept_drafts_prepare(const ls_case_run *run)
-{
-    const ls_case *const c = &run->what;
-    ls_round *const round = DATA("round");
-    ls_case_buffer *const q = ls_case_find(run, "q");
-    const float *const logits = DATA("logits");
-    prepare_round(run);
-    coarsen(run);
-    for (int64_t i = c->first; i < c->n && i < c->first + c->R; i++) {
-        const float *const row = logits + (i - c->first) * c->V;
-        const ls_random_words words = ls_random(run->seed, LS_STREAM_TEST, (uint32_t)i, (uint32_t)c->V, 7);
-        int64_t best = 0;
-        double total = 0.0;
-        for (int64_t v = 0; v < c->V; v++) {
-            if (row[v] > row[best]) best = v;
-            total += exp((double)row[v] / (v % 3 == 0 ? 2.0 : 1.0));
-        }
-        round->token[i + 1] = (int32_t)(words.word[0] % 4 == 0 ? words.word[1] % c->V : best);
-        for (int64_t v = 0; q != NULL && v < c->V; v++)
-            ls_case_set(q, i * c->V + v, exp((double)row[v] / (v % 3 == 0 ? 2.0 : 1.0)) / total);
-    }
-}
-
-static void accept_drafts_call(const ls_case_run *run)
-{
-    const ls_case *const c = &run->what;
-    OPS->accept_drafts(run->exec, DATA("round"), DATA("q"), DATA("logits"), sampling_of(c), c->first, c->R, c->V);
-}
-
-static double accept_drafts_flop(const ls_case *c) { return (double)c->R * draft_token_flop(c); }
 
 /* ---- SwiGLU ------------------------------------------------------------------------------------------------------ */
 
@@ -718,11 +488,6 @@ const ls_case_op ls_case_ops[LS_OP_COUNT] = {
     [LS_OP_attention_forward] = {attention_forward_declare, NULL, attention_forward_call, attention_forward_flop},
     [LS_OP_attention_backward] = {attention_backward_declare, attention_backward_prepare, attention_backward_call,
                                   attention_backward_flop},
-    [LS_OP_rope_append] = {rope_append_declare, NULL, rope_append_call, rope_append_flop},
-    [LS_OP_attention_cached] = {attention_cached_declare, attention_cached_prepare, attention_cached_call,
-                                attention_cached_flop},
-    [LS_OP_draft_token] = {draft_token_declare, draft_token_prepare, draft_token_call, draft_token_flop},
-    [LS_OP_accept_drafts] = {accept_drafts_declare, accept_drafts_prepare, accept_drafts_call, accept_drafts_flop},
     [LS_OP_swiglu_forward] = {swiglu_forward_declare, NULL, swiglu_forward_call, swiglu_forward_flop},
     [LS_OP_swiglu_backward] = {swiglu_backward_declare, NULL, swiglu_backward_call, swiglu_backward_flop},
     [LS_OP_cross_entropy] = {cross_entropy_declare, NULL, cross_entropy_call, cross_entropy_flop},

@@ -1,5 +1,5 @@
-/* Between kernels/cases.c and the two files that know the ops: how each is called (case_ops.c), which sizes it meets
- * (case_table.c). */
+/* Between kernels/cases.c and the files that know the ops: how each is called (case_ops.c, case_decoding.c), which
+ * sizes it meets (case_table.c). */
 #ifndef LS_KERNELS_CASE_OPS_H
 #define LS_KERNELS_CASE_OPS_H
 
@@ -31,7 +31,9 @@ typedef struct ls_case_op {
     double (*flop)(const ls_case *what);
 } ls_case_op;
 
-extern const ls_case_op ls_case_ops[LS_OP_COUNT];
+/* Each op is in one of the two; the other has NULL for its functions. */
+extern const ls_case_op ls_case_ops[LS_OP_COUNT], ls_case_decoding_ops[LS_OP_COUNT];
+const ls_case_op *ls_case_op_of(ls_op op);
 
 /* Pointer to the named buffer's elements, NULL when the case has none. */
 void *ls_case_data(const ls_case_run *run, const char *name);

@@ -1,4 +1,5 @@
-/* Runs cases: buffers between bands, inputs from a seed, comparison. What each op needs is in case_ops.c. */
+/* Runs cases: buffers between bands, inputs from a seed, comparison. What an op needs is in case_ops.c, or, of
+ * decoding, in case_decoding.c. */
 #include "kernels/case_ops.h"
 
 #include "core/random.h"
@@ -30,6 +31,11 @@ const char *const ls_op_names[LS_OP_COUNT] = {
     LS_OP_LIST(LS_OP_NAME)
 #undef LS_OP_NAME
 };
+
+const ls_case_op *ls_case_op_of(ls_op op)
+{
+    return ls_case_ops[op].call != NULL ? &ls_case_ops[op] : &ls_case_decoding_ops[op];
+}
 
 /* ---- elements ---------------------------------------------------------------------------------------------------- */
 
@@ -219,7 +225,7 @@ static void declare(ls_case_run *run, const ls_case *what, ls_exec *exec, uint64
     *run = (ls_case_run){.what = *what, .exec = exec, .seed = seed};
     run->dtype = wide ? LS_F32 : what->dtype;
     run->out_dtype = wide ? LS_F32 : what->out_dtype;
-    ls_case_ops[what->op].declare(run);
+    ls_case_op_of(what->op)->declare(run);
 }
 
 /* Places the buffers at `base`, each after a band; returns the bytes that all take. */
@@ -251,7 +257,7 @@ ls_status ls_case_prepare(ls_case_run *run, const ls_case *what, ls_exec *exec, 
     memset(run->block, SENTINEL, run->bytes);
     (void)place(run, run->block, shifted);
     for (int i = 0; i < run->buffers; i++) fill(&run->buffer[i], what, seed);
-    if (ls_case_ops[what->op].prepare != NULL) ls_case_ops[what->op].prepare(run);
+    if (ls_case_op_of(what->op)->prepare != NULL) ls_case_op_of(what->op)->prepare(run);
     for (int i = 0; i < run->buffers; i++) {
         ls_case_buffer *const buffer = &run->buffer[i];
         if (buffer->fill != LS_FILL_PREPARED || !buffer->rounded) continue;
@@ -292,7 +298,7 @@ static void move(ls_case_run *run, unsigned char *to, const unsigned char *from)
 void ls_case_launch(ls_case_run *run)
 {
     move(run, run->device, run->block);
-    ls_case_ops[run->what.op].call(run);
+    ls_case_op_of(run->what.op)->call(run);
     move(run, run->block, run->device);
 }
 
@@ -401,7 +407,7 @@ bool ls_case_identical(const ls_case_run *got, const ls_case_run *want, ls_case_
 
 /* ---- describing -------------------------------------------------------------------------------------------------- */
 
-double ls_case_flop(const ls_case *what) { return ls_case_ops[what->op].flop(what); }
+double ls_case_flop(const ls_case *what) { return ls_case_op_of(what->op)->flop(what); }
 
 double ls_case_bytes(const ls_case *what)
 {

@@ -41,7 +41,7 @@ typedef struct ls_case {
     int64_t R, V, F, H, G, D;
     int64_t start, capacity; /* key/value cache */
     int64_t count;           /* flat blocks */
-    int sampling;            /* draft_token, accept_drafts: 0 greedy, else a setting of case_ops.c; n: drafts so far */
+    int sampling;            /* draft_token, accept_drafts: 0 greedy, else one of case_decoding.c; n: drafts so far */
     int64_t first;           /* accept_drafts: rows that agreed before */
 } ls_case;
 

@@ -58,7 +58,7 @@ static void check_case(const ls_case *what, hostcuda_way *way, bool shifted, ls_
     ls_case_call(&want);
     assert_int_equal(ls_case_prepare(&got, what, &exec, 5, 0), LS_OK);
     move_in(&m, &got, shifted);
-    ls_case_ops[what->op].call(&got);
+    ls_case_op_of(what->op)->call(&got);
     move_out(&m, &got);
     if (hostcuda_reports() > 0)
         report_failure(failures, "checker", what, hostcuda_first_report());

@@ -169,11 +169,25 @@ class Runs(Standin):
             self.assertEqual(plain["tokens"], fast["tokens"], mode)
         if precision == "fp32":
             self.assertEqual(here["tokens"], plain["tokens"])
+        self.check_one_read_a_round(common)
         losses = [[row["loss"] for row in document["exits"]] for document in
                   (self.document("eval", "--model", "far", "--data", "tokens.h5", "--json", "--precision", precision),
                    self.document_cuda("eval", "--model", "far", "--data", "tokens.h5", "--json", "--precision",
                                       precision))]
         self.close_values(losses[0], losses[1], TOLERANCE[precision], "eval")
+
+    def check_one_read_a_round(self, common):
+        """Greedy or sampled, a round is waited for once and copies one struct to the host."""
+        for mode in (["--exit-layer", 2, "--draft-tokens", 3], ["--decode", "prompt-lookup"], ["--temperature", 0.9],
+                     ["--exit-layer", 1, "--draft-tokens", 2, "--temperature", 0.9, "--top-p", 0.8]):
+            seen = []
+            for tokens in (3, 16):
+                rounds = self.document_cuda("generate", *common, *mode, "--max-new-tokens", tokens)["rounds"]
+                waits, downloads = re.search(r"(\d+) waits, (\d+) downloads", self.log).groups()
+                seen.append((rounds, int(waits), int(downloads)))
+            more = {after - before for before, after in zip(*seen)}
+            self.assertEqual(1, len(more), (mode, seen))
+            self.assertLess(0, more.pop())
 
     def document_cuda(self, *arguments):
         return json.loads(self.good_cuda(*arguments, "--device", "cuda"))
