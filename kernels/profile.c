@@ -143,6 +143,14 @@ TIMED(attention_cached,
       (ls_exec * exec, void *out, const void *qkv, const void *key_cache, const void *value_cache, ls_dtype dtype,
        float scale, int64_t start, int64_t R, int64_t H, int64_t G, int64_t D, int64_t capacity),
       (exec, out, qkv, key_cache, value_cache, dtype, scale, start, R, H, G, D, capacity))
+TIMED(draft_token,
+      (ls_exec * exec, ls_round *round, double *q, const float *logits, const ls_sampling *sampling, double confidence,
+       int32_t end_of_text, int64_t V),
+      (exec, round, q, logits, sampling, confidence, end_of_text, V))
+TIMED(accept_drafts,
+      (ls_exec * exec, ls_round *round, const double *q, const float *logits, const ls_sampling *sampling,
+       int64_t first, int64_t R, int64_t V),
+      (exec, round, q, logits, sampling, first, R, V))
 TIMED(swiglu_forward, (ls_exec * exec, void *out, const void *gate_up, ls_dtype dtype, int64_t R, int64_t F),
       (exec, out, gate_up, dtype, R, F))
 TIMED(swiglu_backward,
