@@ -193,26 +193,40 @@ void ls_exec_destroy(ls_exec *exec)
     *exec = (ls_exec){0};
 }
 
+/* The last block of a kind of memory, whose line those without room share; NULL: there is none. */
+static ls_exec_block *last_block(ls_exec *exec, bool pinned)
+{
+    for (int i = exec->block_count - 1; i >= 0; i--)
+        if (exec->blocks[i].pinned == pinned) return &exec->blocks[i];
+    return NULL;
+}
+
+static void remember_block(ls_exec *exec, ls_exec_block block)
+{
+    ls_exec_block *last = last_block(exec, block.pinned);
+    if (exec->block_count < LS_EXEC_BLOCKS)
+        exec->blocks[exec->block_count++] = block;
+    else if (last != NULL)
+        *last = (ls_exec_block){"other blocks", last->bytes + block.bytes, block.pinned};
+}
+
 ls_status ls_exec_allocate(ls_exec *exec, void **out, size_t bytes, const char *what)
 {
     LS_TRY(exec->memory->allocate(exec, out, bytes, what));
     exec->bytes += bytes;
     if (exec->bytes > exec->peak_bytes) exec->peak_bytes = exec->bytes;
-    if (exec->block_count < LS_EXEC_BLOCKS)
-        exec->blocks[exec->block_count++] = (ls_exec_block){what, bytes};
-    else
-        exec->blocks[LS_EXEC_BLOCKS - 1] =
-            (ls_exec_block){"other blocks", exec->blocks[LS_EXEC_BLOCKS - 1].bytes + bytes};
+    remember_block(exec, (ls_exec_block){what, bytes, false});
     return LS_OK;
 }
 
 /* Forgets a block of that size, the newest first; one that shares the last line only makes that smaller. */
-static void forget_block(ls_exec *exec, size_t bytes)
+static void forget_block(ls_exec *exec, size_t bytes, bool pinned)
 {
     int i = exec->block_count - 1;
-    while (i >= 0 && exec->blocks[i].bytes != bytes) i--;
+    while (i >= 0 && (exec->blocks[i].bytes != bytes || exec->blocks[i].pinned != pinned)) i--;
     if (i < 0) {
-        if (exec->block_count > 0) exec->blocks[exec->block_count - 1].bytes -= bytes;
+        ls_exec_block *last = last_block(exec, pinned);
+        if (last != NULL) last->bytes -= bytes;
         return;
     }
     exec->block_count--;
@@ -224,7 +238,35 @@ void ls_exec_free(ls_exec *exec, void *block, size_t bytes)
     if (block == NULL) return;
     exec->memory->release(exec, block, bytes);
     exec->bytes -= bytes;
-    forget_block(exec, bytes);
+    forget_block(exec, bytes, false);
+}
+
+bool ls_exec_has_queues(const ls_exec *exec) { return exec->memory->order != NULL; }
+
+ls_status ls_exec_allocate_pinned(ls_exec *exec, void **out, size_t bytes, const char *what)
+{
+    LS_TRY(exec->memory->allocate_pinned(exec, out, bytes, what));
+    exec->pinned_bytes += bytes;
+    remember_block(exec, (ls_exec_block){what, bytes, true});
+    return LS_OK;
+}
+
+void ls_exec_free_pinned(ls_exec *exec, void *block, size_t bytes)
+{
+    if (block == NULL) return;
+    exec->memory->release_pinned(exec, block, bytes);
+    exec->pinned_bytes -= bytes;
+    forget_block(exec, bytes, true);
+}
+
+void ls_exec_queue_copy(ls_exec *exec, ls_exec_queue queue, void *out, const void *in, size_t bytes)
+{
+    exec->memory->queue_copy(exec, queue, out, in, bytes);
+}
+
+void ls_exec_order(ls_exec *exec, ls_exec_queue earlier, ls_exec_queue later)
+{
+    exec->memory->order(exec, earlier, later);
 }
 
 ls_status ls_exec_upload(ls_exec *exec, void *device, const void *host, size_t bytes)

@@ -35,6 +35,10 @@ typedef struct ls_backend {
 #undef LS_OP_FIELD
 } ls_backend;
 
+/* What a device works on side by side: ops with the ordinary copies, and the copies of ls_exec_queue_copy in either
+ * direction. Each queue keeps its order; ls_exec_order makes one wait for another. */
+typedef enum ls_exec_queue { LS_QUEUE_OPS = 0, LS_QUEUE_UPLOADS, LS_QUEUE_DOWNLOADS, LS_QUEUES } ls_exec_queue;
+
 /* How a device's memory is had and reached; the functions below call these. */
 typedef struct ls_exec_memory {
     bool host; /* it is the process's own memory: copies are memcpy, and the host may look */
@@ -45,6 +49,11 @@ typedef struct ls_exec_memory {
     ls_status (*wait)(ls_exec *exec);
     ls_status (*copy)(ls_exec *exec, void *out, const void *in, size_t bytes); /* within the device */
     void (*rehearse)(ls_exec *exec, bool begin);                               /* may be NULL */
+    /* Of devices that copy while ops run; NULL elsewhere. */
+    ls_status (*allocate_pinned)(ls_exec *exec, void **out, size_t bytes, const char *what);
+    void (*release_pinned)(ls_exec *exec, void *block, size_t bytes);
+    void (*queue_copy)(ls_exec *exec, ls_exec_queue queue, void *out, const void *in, size_t bytes);
+    void (*order)(ls_exec *exec, ls_exec_queue earlier, ls_exec_queue later);
 } ls_exec_memory;
 
 /* How a device that works behind the host's back tells the time of its ops. Marks are numbered from 0. */
@@ -58,6 +67,7 @@ typedef struct ls_exec_timer {
 typedef struct ls_exec_block {
     const char *what;
     size_t bytes;
+    bool pinned; /* in the host's memory */
 } ls_exec_block;
 
 enum { LS_EXEC_BLOCKS = 32 };
@@ -75,8 +85,9 @@ struct ls_exec {
     ls_status status; /* first failure of an op, sticky */
 
     size_t bytes, peak_bytes; /* allocated now, and at most so far */
+    size_t pinned_bytes;      /* of the host's memory */
     ls_exec_block blocks[LS_EXEC_BLOCKS];
-    int block_count; /* the last one stands for all that found no room */
+    int block_count; /* the last one of a kind stands for all that found no room */
 };
 
 /* threads 0: as many as the machine offers this process. `threads` of them are used by every op. Ops of one exec are
@@ -98,11 +109,23 @@ ls_status ls_exec_upload(ls_exec *exec, void *device, const void *host, size_t b
 ls_status ls_exec_download(ls_exec *exec, void *host, const void *device, size_t bytes);
 /* Within the device, ordered as the ops are. */
 ls_status ls_exec_copy(ls_exec *exec, void *out, const void *in, size_t bytes);
+
+/* True where copies can run beside the ops; elsewhere the four functions below must not be called. */
+bool ls_exec_has_queues(const ls_exec *exec);
+/* Zeroed memory of the host that the device copies from and to by itself. The host reaches it as it reaches the
+ * device's, by upload and download, which wait for the copies that are on their way; ops cannot use it. */
+ls_status ls_exec_allocate_pinned(ls_exec *exec, void **out, size_t bytes, const char *what);
+void ls_exec_free_pinned(ls_exec *exec, void *block, size_t bytes);
+/* Issues a copy between pinned memory and the device's into LS_QUEUE_UPLOADS or LS_QUEUE_DOWNLOADS. */
+void ls_exec_queue_copy(ls_exec *exec, ls_exec_queue queue, void *out, const void *in, size_t bytes);
+/* What is issued to `later` from now on begins when all that is in `earlier` so far is over. The host does not wait. */
+void ls_exec_order(ls_exec *exec, ls_exec_queue earlier, ls_exec_queue later);
+
 /* Between begin and end ops do nothing but tell the device what scratch they need, which it then sets aside; copies do
  * nothing. False where the device has no use for it: ops would run as ever, so leave the rehearsal out. */
 bool ls_exec_rehearse_begin(ls_exec *exec);
 ls_status ls_exec_rehearse_end(ls_exec *exec);
-ls_status ls_exec_status(ls_exec *exec);       /* waits for the ops issued so far; the sticky failure, if any */
+ls_status ls_exec_status(ls_exec *exec);       /* waits for all issued so far; the sticky failure, if any */
 ls_status ls_exec_failed(const ls_exec *exec); /* the sticky failure known so far, without waiting */
 
 /* "13.0, architectures 80 90 100", what the CUDA backend was built with; NULL: this program has none. */

@@ -1,7 +1,8 @@
 /* What the C files of the CUDA backend share: the state behind an exec on a GPU.
  *
- * All work goes into one stream in the order the ops are called. Failures of calls and, later, of kernels become the
- * exec's sticky status, in words. Nothing here is global: two execs on two GPUs live side by side. */
+ * Ops go into one stream in the order they are called, copies of ls_exec_queue_copy into two others. Failures of calls
+ * and, later, of kernels become the exec's sticky status, in words. Nothing here is global: two execs on two GPUs live
+ * side by side. */
 #ifndef LS_KERNELS_CUDA_CUDA_H
 #define LS_KERNELS_CUDA_CUDA_H
 
@@ -17,9 +18,11 @@ enum { LS_STAGING_PIECES = 64, LS_STAGING_BYTES = 256 << 10, LS_STAGING_UNDER_WA
 
 typedef struct ls_cuda {
     int device;
-    cudaStream_t stream;
-    size_t total_bytes; /* of the GPU's memory */
-    char name[256];     /* "NVIDIA H100 80GB HBM3" */
+    cudaStream_t stream;             /* of ops */
+    cudaStream_t uploads, downloads; /* the GPU has an engine for either direction */
+    cudaEvent_t passed[LS_QUEUES];   /* by the queue, when another was last told to wait for it */
+    size_t total_bytes;              /* of the GPU's memory */
+    char name[256];                  /* "NVIDIA H100 80GB HBM3" */
     char libraries[160];
 
     /* Pinned memory through which copies pass in pieces, so that an upload returns before it has arrived. */

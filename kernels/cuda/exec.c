@@ -10,6 +10,11 @@
 #include <string.h>
 
 #define SCRATCH "the scratch of the kernels"
+#define STAGING "the staging of copies"
+#define STAGING_TOTAL ((size_t)LS_STAGING_PIECES * LS_STAGING_BYTES)
+#define OPENING "opening the device"
+#define ADVICE                                                                                                         \
+    "lower training.micro_batch_size or data.sequence_length, or set training.recompute or optimizer.offload: moments"
 
 /* ---- failures ---------------------------------------------------------------------------------------------------- */
 
@@ -19,11 +24,7 @@ bool ls_cuda_ok(ls_exec *exec, cudaError_t error, const char *what)
     (void)cudaGetLastError(); /* it is reported here, once */
     if (exec->status != LS_OK) return false;
     if (error == cudaErrorMemoryAllocation)
-        exec->status =
-            LS_FAIL(LS_NO_MEMORY,
-                    "out of GPU memory while %s; lower training.micro_batch_size or data.sequence_length, or "
-                    "set training.recompute",
-                    what);
+        exec->status = LS_FAIL(LS_NO_MEMORY, "out of GPU memory while %s; " ADVICE, what);
     else
         exec->status = LS_FAIL(LS_IO, "the GPU failed while %s: %s (%s)", what, cudaGetErrorString(error),
                                cudaGetErrorName(error));
@@ -69,11 +70,8 @@ static ls_status no_memory(const ls_cuda *cuda, size_t bytes, const char *what)
     const double mebi = 1048576.0;
     size_t free_bytes = 0, total = 0;
     if (cudaMemGetInfo(&free_bytes, &total) != cudaSuccess) (void)cudaGetLastError();
-    return LS_FAIL(
-        LS_NO_MEMORY,
-        "out of GPU memory: %s needs %.0f MiB, %.0f of %.0f MiB are free; lower training.micro_batch_size or "
-        "data.sequence_length, or set training.recompute",
-        what, (double)bytes / mebi, (double)free_bytes / mebi, (double)cuda->total_bytes / mebi);
+    return LS_FAIL(LS_NO_MEMORY, "out of GPU memory: %s needs %.0f MiB, %.0f of %.0f MiB are free; " ADVICE, what,
+                   (double)bytes / mebi, (double)free_bytes / mebi, (double)cuda->total_bytes / mebi);
 }
 
 static ls_status allocate(ls_exec *exec, void **out, size_t bytes, const char *what)
@@ -95,12 +93,62 @@ static ls_status allocate(ls_exec *exec, void **out, size_t bytes, const char *w
     return LS_OK;
 }
 
+/* Waits until all queues are empty; the first failure. */
+static cudaError_t drain(const ls_cuda *cuda)
+{
+    const cudaStream_t streams[] = {cuda->stream, cuda->uploads, cuda->downloads};
+    cudaError_t first = cudaSuccess;
+    for (int i = 0; i < LS_QUEUES; i++) {
+        const cudaError_t error = streams[i] == NULL ? cudaSuccess : cudaStreamSynchronize(streams[i]);
+        if (first == cudaSuccess) first = error;
+    }
+    return first;
+}
+
 static void release(ls_exec *exec, void *block, size_t bytes)
 {
     (void)bytes;
     /* Work that uses the block may still be under way. After a failure both calls fail too, with nothing to add. */
-    const cudaError_t waited = cudaStreamSynchronize(ls_cuda_of(exec)->stream);
+    const cudaError_t waited = drain(ls_cuda_of(exec));
     if (cudaFree(block) != cudaSuccess || waited != cudaSuccess) (void)cudaGetLastError();
+}
+
+static ls_status allocate_pinned(ls_exec *exec, void **out, size_t bytes, const char *what)
+{
+    *out = NULL;
+    LS_TRY(exec->status);
+    const cudaError_t error = cudaHostAlloc(out, bytes > 0 ? bytes : 1, cudaHostAllocDefault);
+    if (error == cudaErrorMemoryAllocation) {
+        (void)cudaGetLastError();
+        return LS_FAIL(LS_NO_MEMORY,
+                       "cannot pin %.0f MiB of the host's memory for %s; optimizer.offload: none needs less of it",
+                       (double)bytes / 1048576.0, what);
+    }
+    if (!ls_cuda_ok(exec, error, "pinning memory")) return exec->status;
+    memset(*out, 0, bytes);
+    return LS_OK;
+}
+
+static void release_pinned(ls_exec *exec, void *block, size_t bytes)
+{
+    (void)bytes;
+    const cudaError_t waited = drain(ls_cuda_of(exec));
+    if (cudaFreeHost(block) != cudaSuccess || waited != cudaSuccess) (void)cudaGetLastError();
+}
+
+static bool is_pinned(const void *block)
+{
+    struct cudaPointerAttributes about;
+    if (cudaPointerGetAttributes(&about, block) == cudaSuccess) return about.type == cudaMemoryTypeHost;
+    (void)cudaGetLastError();
+    return false;
+}
+
+/* To or from pinned memory, when the device is done with it. */
+static ls_status copy_pinned(ls_exec *exec, void *out, const void *in, size_t bytes)
+{
+    if (ls_cuda_ok(exec, drain(ls_cuda_of(exec)), "running")) memcpy(out, in, bytes);
+    return exec->status;
 }
 
 /* The next piece of staging memory, once the copy that used it last is over. */
@@ -118,6 +166,7 @@ static ls_status upload(ls_exec *exec, void *device, const void *host, size_t by
     ls_cuda *cuda = ls_cuda_of(exec);
     LS_TRY(exec->status);
     if (cuda->rehearsing) return LS_OK;
+    if (is_pinned(device)) return copy_pinned(exec, device, host, bytes);
     for (size_t at = 0; at < bytes; at += LS_STAGING_BYTES) {
         const size_t count = bytes - at < LS_STAGING_BYTES ? bytes - at : LS_STAGING_BYTES;
         int piece;
@@ -142,6 +191,7 @@ static ls_status download(ls_exec *exec, void *host, const void *device, size_t 
     int pieces[LS_STAGING_UNDER_WAY] = {0};
     LS_TRY(exec->status);
     if (cuda->rehearsing) return LS_OK;
+    if (is_pinned(device)) return copy_pinned(exec, host, device, bytes);
     for (size_t round = 0; arriving < bytes; round++) {
         for (; at < bytes && at - arriving < (size_t)LS_STAGING_UNDER_WAY * LS_STAGING_BYTES; at += LS_STAGING_BYTES) {
             const size_t count = bytes - at < LS_STAGING_BYTES ? bytes - at : LS_STAGING_BYTES;
@@ -166,9 +216,8 @@ static ls_status download(ls_exec *exec, void *host, const void *device, size_t 
 
 static ls_status wait_for_ops(ls_exec *exec)
 {
-    ls_cuda *cuda = ls_cuda_of(exec);
-    if (exec->status == LS_OK && !cuda->rehearsing)
-        (void)ls_cuda_ok(exec, cudaStreamSynchronize(cuda->stream), "running");
+    const ls_cuda *cuda = ls_cuda_of(exec);
+    if (ls_cuda_live(exec)) (void)ls_cuda_ok(exec, drain(cuda), "running");
     return exec->status;
 }
 
@@ -178,6 +227,27 @@ static ls_status copy(ls_exec *exec, void *out, const void *in, size_t bytes)
     if (ls_cuda_live(exec))
         (void)ls_cuda_ok(exec, cudaMemcpyAsync(out, in, bytes, cudaMemcpyDeviceToDevice, cuda->stream), "copying");
     return exec->status;
+}
+
+static cudaStream_t stream_of(const ls_cuda *cuda, ls_exec_queue queue)
+{
+    return queue == LS_QUEUE_UPLOADS ? cuda->uploads : queue == LS_QUEUE_DOWNLOADS ? cuda->downloads : cuda->stream;
+}
+
+static void queue_copy(ls_exec *exec, ls_exec_queue queue, void *out, const void *in, size_t bytes)
+{
+    const enum cudaMemcpyKind kind = queue == LS_QUEUE_UPLOADS ? cudaMemcpyHostToDevice : cudaMemcpyDeviceToHost;
+    if (ls_cuda_live(exec))
+        (void)ls_cuda_ok(exec, cudaMemcpyAsync(out, in, bytes, kind, stream_of(ls_cuda_of(exec), queue)), "copying");
+}
+
+/* One event a queue is enough: a wait is for what was recorded last when it was issued. */
+static void order(ls_exec *exec, ls_exec_queue earlier, ls_exec_queue later)
+{
+    const ls_cuda *cuda = ls_cuda_of(exec);
+    if (ls_cuda_live(exec) &&
+        ls_cuda_ok(exec, cudaEventRecord(cuda->passed[earlier], stream_of(cuda, earlier)), "copying"))
+        (void)ls_cuda_ok(exec, cudaStreamWaitEvent(stream_of(cuda, later), cuda->passed[earlier], 0), "copying");
 }
 
 static void rehearse(ls_exec *exec, bool begin)
@@ -193,7 +263,11 @@ static const ls_exec_memory cuda_memory = {.allocate = allocate,
                                            .download = download,
                                            .wait = wait_for_ops,
                                            .copy = copy,
-                                           .rehearse = rehearse};
+                                           .rehearse = rehearse,
+                                           .allocate_pinned = allocate_pinned,
+                                           .release_pinned = release_pinned,
+                                           .queue_copy = queue_copy,
+                                           .order = order};
 
 /* ---- opening ----------------------------------------------------------------------------------------------------- */
 
@@ -252,14 +326,17 @@ static ls_status check_architecture(ls_cuda *cuda)
 static ls_status create_streams(ls_exec *exec)
 {
     ls_cuda *cuda = ls_cuda_of(exec);
+    cudaStream_t *const streams[] = {&cuda->stream, &cuda->uploads, &cuda->downloads};
     void *staging = NULL;
-    if (!ls_cuda_ok(exec, cudaSetDevice(cuda->device), "opening the device") ||
-        !ls_cuda_ok(exec, cudaStreamCreateWithFlags(&cuda->stream, cudaStreamNonBlocking), "opening the device") ||
-        !ls_cuda_ok(exec, cudaMallocHost(&staging, (size_t)LS_STAGING_PIECES * LS_STAGING_BYTES), "opening the device"))
-        return exec->status;
+    if (!ls_cuda_ok(exec, cudaSetDevice(cuda->device), OPENING)) return exec->status;
+    for (int i = 0; i < LS_QUEUES; i++)
+        if (!ls_cuda_ok(exec, cudaStreamCreateWithFlags(streams[i], cudaStreamNonBlocking), OPENING) ||
+            !ls_cuda_ok(exec, cudaEventCreateWithFlags(&cuda->passed[i], cudaEventDisableTiming), OPENING))
+            return exec->status;
+    LS_TRY(ls_exec_allocate_pinned(exec, &staging, STAGING_TOTAL, STAGING));
     cuda->staging = staging;
     for (int i = 0; i < LS_STAGING_PIECES; i++)
-        if (!ls_cuda_ok(exec, cudaEventCreateWithFlags(&cuda->staged[i], cudaEventDisableTiming), "opening the device"))
+        if (!ls_cuda_ok(exec, cudaEventCreateWithFlags(&cuda->staged[i], cudaEventDisableTiming), OPENING))
             return exec->status;
     return LS_OK;
 }
@@ -321,10 +398,15 @@ ls_status ls_cuda_plan(ls_exec *exec)
     (void)snprintf(cuda->name, sizeof cuda->name, "a GPU");
     cuda->plan_memory = ls_exec_plan_memory;
     cuda->plan_memory.rehearse = plan_rehearse;
+    cuda->plan_memory.allocate_pinned = ls_exec_plan_memory.allocate;
+    cuda->plan_memory.release_pinned = ls_exec_plan_memory.release;
+    cuda->plan_memory.queue_copy = queue_copy;
+    cuda->plan_memory.order = order;
     exec->state = cuda;
     exec->memory = &cuda->plan_memory;
     exec->ops = ls_backend_cuda();
-    return LS_OK;
+    void *staging;
+    return ls_exec_allocate_pinned(exec, &staging, STAGING_TOTAL, STAGING);
 }
 
 void ls_cuda_close(ls_exec *exec)
@@ -336,15 +418,18 @@ void ls_cuda_close(ls_exec *exec)
         exec->state = NULL;
         return;
     }
-    if (cuda->stream != NULL) (void)cudaStreamSynchronize(cuda->stream);
+    (void)drain(cuda);
     ls_cuda_attention_destroy(cuda->attention);
     ls_cuda_matmul_destroy(cuda->matmul);
     ls_exec_free(exec, cuda->scratch, cuda->scratch_bytes);
     ls_cuda_timer_close(cuda);
     for (int i = 0; i < LS_STAGING_PIECES; i++)
         if (cuda->staged[i] != NULL) (void)cudaEventDestroy(cuda->staged[i]);
-    if (cuda->staging != NULL) (void)cudaFreeHost(cuda->staging);
-    if (cuda->stream != NULL) (void)cudaStreamDestroy(cuda->stream);
+    ls_exec_free_pinned(exec, cuda->staging, STAGING_TOTAL);
+    for (int i = 0; i < LS_QUEUES; i++) {
+        if (cuda->passed[i] != NULL) (void)cudaEventDestroy(cuda->passed[i]);
+        if (stream_of(cuda, (ls_exec_queue)i) != NULL) (void)cudaStreamDestroy(stream_of(cuda, (ls_exec_queue)i));
+    }
     (void)cudaGetLastError();
     free(cuda);
     exec->state = NULL;

@@ -1,6 +1,7 @@
 /* A stand-in for CUDA's runtime library: what the project calls of it, on the CPU.
  *
- * Streams are queues that run only when the host waits for them, interleaved at random, so that a missing wait shows.
+ * Streams are queues that run only when the host waits for them, interleaved at random or by demand, so that a missing
+ * wait shows.
  * Device memory cannot be touched by the host except while the "device" runs, starts as NaN, and has gaps that nobody
  * may touch. The entry points of objects made by nvcc are here too, for programs that nvcc linked. */
 #include "runtime.h"
@@ -54,6 +55,7 @@ static size_t most_allocated;
 static size_t waits, downloads;
 static int capability = 90;
 static size_t allocated, memory_limit = size_t{512} << 20;
+static size_t pinned_now, most_pinned, pinned_limit = size_t{4} << 30;
 static int devices = 1, current_device;
 constexpr size_t PAGE = 4096;
 
@@ -142,6 +144,7 @@ struct Stream {
 static Stream default_stream;
 static std::vector<Stream *> streams{&default_stream};
 static bool deferred = true;
+static int streams_order = HOSTCUDA_STREAMS_RANDOM;
 static uint64_t random_state = 88172645463325252ull;
 
 static size_t random_below(size_t bound)
@@ -156,6 +159,26 @@ static Stream *stream_of(cudaStream_t stream)
 {
     const bool is_default = stream == nullptr || stream == cudaStreamLegacy;
     return is_default ? &default_stream : reinterpret_cast<Stream *>(stream);
+}
+
+/* Whose queue holds the recording of `event`; NULL: nobody's. */
+static Stream *recorder(const std::shared_ptr<Event> &event)
+{
+    const auto records = [&event](const Operation &operation) { return operation.record == event; };
+    for (Stream *const stream : streams)
+        if (std::any_of(stream->queue.begin(), stream->queue.end(), records)) return stream;
+    return nullptr;
+}
+
+/* The one that must go on for `stream` to go on: itself, or who records the event that it waits for. */
+static Stream *needed_for(Stream *stream)
+{
+    for (size_t hops = 0; stream != nullptr && !stream->queue.empty() && hops <= streams.size(); hops++) {
+        const std::shared_ptr<Event> &event = stream->queue.front().wait;
+        if (!event || event->done) break;
+        stream = recorder(event);
+    }
+    return stream;
 }
 
 static bool can_run(const Stream *stream)
@@ -181,8 +204,19 @@ static void run_first(Stream *stream)
     stream->queue.pop_front();
 }
 
-/* Runs queued work in a random order of streams until `done`. */
-static cudaError_t run_until(const std::function<bool()> &done)
+/* Of those that can run. Late: nothing that the host's wait for `wanted` does not need. Early: all else first. */
+static Stream *choose(const std::vector<Stream *> &ready, Stream *wanted)
+{
+    const size_t pick = random_below(ready.size());
+    if (streams_order == HOSTCUDA_STREAMS_RANDOM) return ready[pick];
+    Stream *const needed = needed_for(wanted);
+    const bool can = std::find(ready.begin(), ready.end(), needed) != ready.end();
+    if (streams_order == HOSTCUDA_STREAMS_LATE) return can ? needed : ready[pick];
+    return ready[pick] == needed ? ready[(pick + 1) % ready.size()] : ready[pick];
+}
+
+/* Runs queued work, in an order of streams that a test chooses, until `done`: what `wanted` holds, NULL: all. */
+static cudaError_t run_until(const std::function<bool()> &done, Stream *wanted)
 {
     if (done()) return sticky;
     const Open open; /* once for all that runs now: it costs a walk through the pages */
@@ -193,7 +227,7 @@ static cudaError_t run_until(const std::function<bool()> &done)
             report("stream-deadlock", "streams wait for events that cannot come");
             return sticky = cudaErrorLaunchFailure;
         }
-        run_first(ready[random_below(ready.size())]);
+        run_first(choose(ready, wanted));
     }
     return sticky;
 }
@@ -201,12 +235,13 @@ static cudaError_t run_until(const std::function<bool()> &done)
 static cudaError_t run_all()
 {
     return run_until(
-        [] { return std::all_of(streams.begin(), streams.end(), [](Stream *s) { return s->queue.empty(); }); });
+        [] { return std::all_of(streams.begin(), streams.end(), [](Stream *s) { return s->queue.empty(); }); },
+        nullptr);
 }
 
 static cudaError_t run_stream(Stream *stream)
 {
-    return run_until([stream] { return stream->queue.empty(); });
+    return run_until([stream] { return stream->queue.empty(); }, stream);
 }
 
 static cudaError_t enqueue(Stream *stream, std::function<cudaError_t()> work)
@@ -368,12 +403,15 @@ void hostcuda_set_deferred(int on, uint64_t seed)
     deferred = on != 0;
     random_state = 88172645463325252ull ^ (seed * 0x9E3779B97F4A7C15ull);
 }
+void hostcuda_set_streams(int order) { streams_order = order; }
 void hostcuda_set_memory_limit(size_t bytes) { memory_limit = bytes; }
+void hostcuda_set_pinned_limit(size_t bytes) { pinned_limit = bytes; }
 void hostcuda_set_devices(int count) { devices = count; }
 void hostcuda_fail_in(int calls) { calls_to_failure = calls; }
 void hostcuda_set_failure(int error) { failure = static_cast<cudaError_t>(error); }
 void hostcuda_set_capability(int version) { capability = version; }
 size_t hostcuda_peak_bytes(void) { return most_allocated; }
+size_t hostcuda_peak_pinned_bytes(void) { return most_pinned; }
 size_t hostcuda_waits(void) { return waits; }
 size_t hostcuda_downloads(void) { return downloads; }
 void hostcuda_reset(void)
@@ -382,7 +420,7 @@ void hostcuda_reset(void)
     calls_to_failure = -1;
     for (Stream *const stream : streams) stream->queue.clear();
 }
-size_t hostcuda_live_allocations(void) { return live.size(); }
+size_t hostcuda_live_allocations(void) { return live.size() + pinned.size(); }
 
 /* ---- devices ----------------------------------------------------------------------------------------------------- */
 
@@ -482,16 +520,33 @@ cudaError_t cudaMemGetInfo(size_t *available, size_t *total)
 cudaError_t cudaHostAlloc(void **out, size_t bytes, unsigned)
 {
     ENTRY();
-    *out = aligned_alloc(256, (bytes + 255) / 256 * 256);
+    const size_t room = (bytes + 255) / 256 * 256;
+    *out = pinned_now + bytes > pinned_limit ? nullptr : aligned_alloc(256, room);
     if (*out == nullptr) return result(cudaErrorMemoryAllocation);
+    memset(*out, 0xff, room);
     pinned[static_cast<char *>(*out)] = bytes;
+    pinned_now += bytes;
+    most_pinned = std::max(most_pinned, pinned_now);
     return cudaSuccess;
 }
 cudaError_t cudaMallocHost(void **out, size_t bytes) { return cudaHostAlloc(out, bytes, 0); }
 cudaError_t cudaFreeHost(void *p)
 {
-    pinned.erase(static_cast<char *>(p));
+    if (p == nullptr) return cudaSuccess;
+    const auto found = pinned.find(static_cast<char *>(p));
+    if (found == pinned.end()) return result(cudaErrorInvalidValue);
+    pinned_now -= found->second;
+    pinned.erase(found);
     free(p);
+    return cudaSuccess;
+}
+cudaError_t cudaPointerGetAttributes(cudaPointerAttributes *out, const void *p)
+{
+    ENTRY();
+    *out = cudaPointerAttributes();
+    out->type = is_live(p, 1)          ? cudaMemoryTypeDevice
+                : within(pinned, p, 1) ? cudaMemoryTypeHost
+                                       : cudaMemoryTypeUnregistered;
     return cudaSuccess;
 }
 cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpyKind kind, cudaStream_t stream)
@@ -583,7 +638,7 @@ cudaError_t cudaEventSynchronize(cudaEvent_t event)
 {
     const auto own = *reinterpret_cast<std::shared_ptr<Event> *>(event);
     waits += own->recorded && !own->done;
-    return result(own->recorded ? run_until([own] { return own->done; }) : cudaSuccess);
+    return result(own->recorded ? run_until([own] { return own->done; }, recorder(own)) : cudaSuccess);
 }
 cudaError_t cudaEventQuery(cudaEvent_t event)
 {

@@ -19,8 +19,12 @@ void hostcuda_set_schedule(int schedule, uint64_t seed);
 void hostcuda_set_noise(int on);
 /* Work is held back until somebody waits for it, streams in a random order: a missing wait shows. */
 void hostcuda_set_deferred(int on, uint64_t seed);
+enum hostcuda_streams { HOSTCUDA_STREAMS_RANDOM, HOSTCUDA_STREAMS_LATE, HOSTCUDA_STREAMS_EARLY };
+/* Which stream goes on while the host waits for one: any; only those that this needs; all others first. */
+void hostcuda_set_streams(int order);
 void hostcuda_set_preemption(int per_1024); /* checker: odds that another thread runs before an access to memory */
 void hostcuda_set_memory_limit(size_t bytes);
+void hostcuda_set_pinned_limit(size_t bytes);
 void hostcuda_set_devices(int count);
 void hostcuda_fail_in(int calls);          /* the call after so many more fails */
 void hostcuda_set_failure(int error);      /* with this cudaError */
@@ -32,8 +36,9 @@ void hostcuda_forget_reports(void);
 void hostcuda_reset(void); /* drops queued work and the device's sticky error */
 size_t hostcuda_live_allocations(void);
 size_t hostcuda_peak_bytes(void); /* most that was allocated at a time */
-size_t hostcuda_waits(void);      /* calls that made the host wait for work that was not over */
-size_t hostcuda_downloads(void);  /* copies from the device to the host */
+size_t hostcuda_peak_pinned_bytes(void);
+size_t hostcuda_waits(void);     /* calls that made the host wait for work that was not over */
+size_t hostcuda_downloads(void); /* copies from the device to the host */
 
 /* Memory traffic of the kernels whose name contains `kernel`, as a profiler counts it; all zero without the checker. */
 typedef struct hostcuda_traffic {

@@ -2,7 +2,8 @@
  * driver there are, and what fails.
  *
  *   HOSTCUDA_DEVICES=N  HOSTCUDA_CAPABILITY=75  HOSTCUDA_DRIVER=12040 (0: none)  HOSTCUDA_MEMORY=MiB
- *   HOSTCUDA_FAIL_IN=CALLS  HOSTCUDA_FAILURE=cudaError (2: out of memory)  HOSTCUDA_SEED=N
+ *   HOSTCUDA_PINNED=MiB  HOSTCUDA_FAIL_IN=CALLS  HOSTCUDA_FAILURE=cudaError (2: out of memory)
+ *   HOSTCUDA_SEED=N  HOSTCUDA_STREAMS=0 (at random), 1 (late), 2 (early)
  * At the end HOSTCUDA_LOG=FILE gets a line: misuse reported, allocations that were not freed, and how often the host
  * waited. */
 #include "../runtime.h"
@@ -22,6 +23,8 @@ __attribute__((constructor)) static void begin()
     hostcuda_set_memory_limit(static_cast<size_t>(number("HOSTCUDA_MEMORY", 2048)) << 20);
     hostcuda_set_deferred(1, static_cast<uint64_t>(number("HOSTCUDA_SEED", 1)));
     hostcuda_set_schedule(HOSTCUDA_RANDOM, static_cast<uint64_t>(number("HOSTCUDA_SEED", 1)));
+    hostcuda_set_pinned_limit(static_cast<size_t>(number("HOSTCUDA_PINNED", 4096)) << 20);
+    hostcuda_set_streams(static_cast<int>(number("HOSTCUDA_STREAMS", HOSTCUDA_STREAMS_RANDOM)));
     hostcuda_set_capability(static_cast<int>(number("HOSTCUDA_CAPABILITY", 90)));
     hostcuda_set_failure(static_cast<int>(number("HOSTCUDA_FAILURE", cudaErrorUnknown)));
     hostcuda_fail_in(static_cast<int>(number("HOSTCUDA_FAIL_IN", -1)));
@@ -32,9 +35,10 @@ __attribute__((destructor)) static void end()
     const char *const path = getenv("HOSTCUDA_LOG");
     FILE *const file = path != nullptr ? fopen(path, "a") : nullptr;
     if (file == nullptr) return;
-    (void)fprintf(file, "%d reports, %zu allocations left, %zu bytes at most, %zu waits, %zu downloads; %s\n",
-                  hostcuda_reports(), hostcuda_live_allocations(), hostcuda_peak_bytes(), hostcuda_waits(),
-                  hostcuda_downloads(), hostcuda_reports() > 0 ? hostcuda_first_report() : "nothing to report");
+    (void)fprintf(
+        file, "%d reports, %zu allocations left, %zu bytes at most, %zu pinned, %zu waits, %zu downloads; %s\n",
+        hostcuda_reports(), hostcuda_live_allocations(), hostcuda_peak_bytes(), hostcuda_peak_pinned_bytes(),
+        hostcuda_waits(), hostcuda_downloads(), hostcuda_reports() > 0 ? hostcuda_first_report() : "nothing to report");
     (void)fclose(file);
 }
 
