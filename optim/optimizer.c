@@ -26,18 +26,20 @@ static ls_status allocate(ls_optimizer *out)
         size_t bytes;
         const char *what;
     } blocks[] = {
-        {&out->moment1, kept_bytes(out), "the first moments"},
-        {&out->moment2, kept_bytes(out), "the second moments"},
         {&out->gradients, gradient_bytes(out), "the gradients"},
         {&out->master, kept_bytes(out), "the master weights"},
     };
-    const size_t own = master_is_weights(out) ? 3 : 4;
+    const size_t own = master_is_weights(out) ? 1 : 2;
+    LS_TRY(ls_lanes_create(&out->lanes, out->model->exec, out->shards.kept, out->options.offload != LS_OFFLOAD_NONE,
+                           out->options.lane_elements));
+    out->moment1 = out->lanes.home[0];
+    out->moment2 = out->lanes.home[1];
     for (size_t i = 0; i < own; i++) {
         void *memory;
         LS_TRY(ls_exec_allocate(out->model->exec, &memory, blocks[i].bytes, blocks[i].what));
         *blocks[i].place = memory;
     }
-    if (own == 3) out->master = out->model->weights;
+    if (own == 1) out->master = out->model->weights;
     void *squares;
     LS_TRY(ls_exec_allocate(out->model->exec, &squares, squares_bytes(out), "the gradient norm"));
     out->squares = squares;
@@ -76,8 +78,7 @@ void ls_optimizer_destroy(ls_optimizer *optimizer)
     if (!master_is_weights(optimizer)) ls_exec_free(exec, optimizer->master, kept_bytes(optimizer));
     ls_exec_free(exec, optimizer->squares, squares_bytes(optimizer));
     ls_exec_free(exec, optimizer->gradients, gradient_bytes(optimizer));
-    ls_exec_free(exec, optimizer->moment2, kept_bytes(optimizer));
-    ls_exec_free(exec, optimizer->moment1, kept_bytes(optimizer));
+    ls_lanes_destroy(&optimizer->lanes);
     free(optimizer->host_squares);
     free(optimizer->norms);
     ls_shards_destroy(&optimizer->shards);
@@ -291,12 +292,18 @@ static double entry_decay(const ls_optimizer_options *options, const ls_paramete
 static void update_run(ls_optimizer *optimizer, const ls_adamw_step *step, int index, int64_t start, int64_t end)
 {
     const ls_model *model = optimizer->model;
-    const int64_t at = start - optimizer->shards.list[index].kept_first;
-    model->exec->ops->adamw(model->exec, ls_optimizer_kept(optimizer, LS_KEPT_MASTER, index) + at,
-                            ls_optimizer_kept(optimizer, LS_KEPT_MOMENT1, index) + at,
-                            ls_optimizer_kept(optimizer, LS_KEPT_MOMENT2, index) + at,
-                            ls_shards_gradients(&optimizer->shards, optimizer->gradients, index) + at,
-                            weights_at(optimizer, start), model->dtype, step, end - start);
+    const ls_shard *shard = &optimizer->shards.list[index];
+    float *master = ls_optimizer_kept(optimizer, LS_KEPT_MASTER, index);
+    float *gradients = ls_shards_gradients(&optimizer->shards, optimizer->gradients, index);
+    while (start < end) {
+        float *moments[LS_MOMENTS];
+        const int64_t at = start - shard->kept_first;
+        const int64_t there = ls_lanes_take(&optimizer->lanes, shard->place + at, moments);
+        const int64_t count = there < end - start ? there : end - start;
+        model->exec->ops->adamw(model->exec, master + at, moments[0], moments[1], gradients + at,
+                                weights_at(optimizer, start), model->dtype, step, count);
+        start += count;
+    }
 }
 
 /* What the bucket keeps, in runs of equal decay; all of its gradient is zero then. */
@@ -349,6 +356,7 @@ ls_status ls_optimizer_update(ls_optimizer *optimizer, double learning_rate, dou
         LS_TRY(ls_exec_status(model->exec));
         LS_TRY(ls_shards_publish(&optimizer->shards, i, model->weights, ls_dtype_size(model->dtype)));
     }
+    ls_lanes_end(&optimizer->lanes);
     LS_TRY(ls_exec_failed(model->exec));
     return ls_shards_wait(&optimizer->shards);
 }

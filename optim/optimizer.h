@@ -6,12 +6,20 @@
 #define LS_OPTIM_OPTIMIZER_H
 
 #include "model/model.h"
+#include "optim/lanes.h"
 #include "optim/shards.h"
+
+typedef enum ls_offload {
+    LS_OFFLOAD_NONE = 0,
+    LS_OFFLOAD_MOMENTS = 1, /* they live in the host's memory where the device has memory of its own */
+} ls_offload;
 
 typedef struct ls_optimizer_options {
     double beta1, beta2, epsilon, weight_decay;
     double clip_norm; /* global gradient norm is clipped to this; 0: never */
     bool decay_embeddings;
+    ls_offload offload;
+    int64_t lane_elements; /* of a moment that travel at once, where it is offloaded */
 } ls_optimizer_options;
 
 typedef struct ls_optimizer {
@@ -19,12 +27,13 @@ typedef struct ls_optimizer {
     ls_model *model; /* its weights are rewritten each step */
     ls_shards shards;
     float *master;            /* [kept] fp32; in fp32 this is model->weights itself, [elements] */
-    float *moment1, *moment2; /* [kept] fp32 */
-    float *gradients;         /* [elements] fp32; they start at zero */
-    double *squares;          /* [buckets] of the exec: where the norm's sums land */
-    double *host_squares;     /* [buckets] the same on the host */
-    double *norms;            /* [size] squares of every rank */
-    int64_t updates;          /* steps taken, for bias correction */
+    float *moment1, *moment2; /* [kept] fp32, of `lanes`: with offload ops must not use them, copies may */
+    ls_lanes lanes;
+    float *gradients;     /* [elements] fp32; they start at zero */
+    double *squares;      /* [buckets] of the exec: where the norm's sums land */
+    double *host_squares; /* [buckets] the same on the host */
+    double *norms;        /* [size] squares of every rank */
+    int64_t updates;      /* steps taken, for bias correction */
 } ls_optimizer;
 
 /* Blocks of kept elements, as they are saved. */

@@ -144,6 +144,8 @@ ls_optimizer_options ls_train_config_optimizer(const ls_train_config *config)
         .weight_decay = config->optimizer.weight_decay,
         .clip_norm = config->optimizer.clip_norm,
         .decay_embeddings = config->optimizer.decay_embeddings,
+        .offload = (ls_offload)config->optimizer.offload,
+        .lane_elements = (int64_t)(config->optimizer.lane_mib * 1048576.0 / sizeof(float)),
     };
 }
 
@@ -167,6 +169,8 @@ static const char *const may_differ[] = {
     "attention",
     "measure_peak",
     "profile",
+    "optimizer.offload",
+    "optimizer.lane_mib",
 };
 
 static bool is_exempt(const char *path)

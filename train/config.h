@@ -52,6 +52,8 @@ typedef struct ls_train_config {
     struct {
         double learning_rate, beta1, beta2, epsilon, weight_decay, clip_norm;
         bool decay_embeddings;
+        int offload; /* ls_offload */
+        double lane_mib;
     } optimizer;
     struct {
         int kind; /* ls_schedule_kind */

@@ -8,6 +8,8 @@ const char *const ls_precision_names[] = {"auto", "bf16", "fp32", NULL};
 static const char *const not_finite_names[] = {"stop", "skip", NULL};                 /* ls_not_finite */
 static const char *const sharding_names[] = {"none", "optimizer", "gradients", NULL}; /* ls_sharding */
 
+static const char *const offload_names[] = {"none", "moments", NULL}; /* ls_offload */
+
 /* `auto`, then ls_shape_names. */
 static const char *const time_names[] = {"auto", "exp", "uniform", "linear", "log", "sin", "sigmoid", "step", NULL};
 
@@ -127,6 +129,10 @@ const ls_field ls_train_fields[] = {
     DOUBLE("optimizer.clip_norm", optimizer.clip_norm, 0.0, 1e9, "1",
            "largest global gradient norm (Llama: 1); 0: no clipping"),
     BOOL("optimizer.decay_embeddings", optimizer.decay_embeddings, "false", "the embedding decays too"),
+    CHOICE("optimizer.offload", optimizer.offload, offload_names, "none",
+           "moments: AdamW's live in the host's memory, 8 bytes a parameter less on the GPU; on cpu they do anyway"),
+    DOUBLE("optimizer.lane_mib", optimizer.lane_mib, 0.001, 1024.0, "16",
+           "with offload, MiB of a moment that travel at once; the GPU has room for six times as much"),
 
     CHOICE("schedule.kind", schedule.kind, ls_schedule_names, "cosine", "learning rate across steps after warm-up"),
     INT("schedule.warmup_steps", schedule.warmup_steps, 0, STEPS_MAX, "0", "steps of linear warm-up"),

@@ -166,12 +166,11 @@ static cJSON *add_memory(cJSON *document, const char *key)
 }
 
 /* What a process alone takes of the host's memory to save in the background. */
-static ls_status add_copy(cJSON *document, const ls_model_config *model)
+static ls_status add_copy(cJSON *host, const ls_model_config *model)
 {
     ls_parameter_table table;
     LS_TRY(ls_parameter_table_create(&table, model));
-    add_block(add_memory(document, "host_memory"), "a copy of the run for saving in the background",
-              ls_background_save_bytes_of(table.elements));
+    add_block(host, "a copy of the run for saving in the background", ls_background_save_bytes_of(table.elements));
     ls_parameter_table_destroy(&table);
     return LS_OK;
 }
@@ -189,8 +188,11 @@ static ls_status describe_memory(cJSON *document, ls_train_config *config)
     (void)cJSON_AddStringToObject(document, "device", ls_device_names[config->device]);
     (void)cJSON_AddStringToObject(document, "precision", ls_precision_names[config->precision]);
     cJSON *memory = add_memory(document, "memory");
-    for (int i = 0; i < counted.block_count; i++) add_block(memory, counted.blocks[i].what, counted.blocks[i].bytes);
-    return config->checkpoint.background ? add_copy(document, &config->model) : LS_OK;
+    cJSON *host =
+        config->checkpoint.background || counted.pinned_bytes > 0 ? add_memory(document, "host_memory") : NULL;
+    for (int i = 0; i < counted.block_count; i++)
+        add_block(counted.blocks[i].pinned ? host : memory, counted.blocks[i].what, counted.blocks[i].bytes);
+    return config->checkpoint.background ? add_copy(host, &config->model) : LS_OK;
 }
 
 ls_status ls_inspect_memory(cJSON **out, const char *path, const char *const *overrides, int override_count)

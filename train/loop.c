@@ -398,6 +398,9 @@ static void announce(const run *self)
         (long long)config->training.steps,
         (long long)(config->training.global_batch_size * config->data.sequence_length),
         (double)trainer->exec.bytes / 1048576.0, (double)ls_training_bytes(trainer->training) / 1048576.0);
+    if (trainer->optimizer.lanes.offload)
+        ls_log_info("moments are in the host's memory, which has %.1f MiB pinned",
+                    (double)trainer->exec.pinned_bytes / 1048576.0);
     if (trainer->background != NULL)
         ls_log_info("checkpoints are written in the background, from a copy of %.1f MiB in the host's memory",
                     (double)ls_background_save_bytes(trainer->background) / 1048576.0);

@@ -19,6 +19,7 @@ RECIPE = ["layer_dropout.rate=0.4", "early_exit.scale=0.3", "early_exit.rotation
           "training.micro_batch_size=2", "training.global_batch_size=4", "data.sequence_length=12",
           "model.num_hidden_layers=3", "evaluation.every=10", "checkpoint.every=8", "checkpoint.keep=9", "log_every=1",
           "measure_peak=false", "schedule.warmup_steps=3"]
+OFFLOAD = ["optimizer.offload=moments", "optimizer.lane_mib=0.01"]
 UNTIMED = ("seconds", "tokens_per_second", "share_of_peak", "profile")
 
 
@@ -73,6 +74,36 @@ class Standin(ProgramTest):
             self.assertEqual(a, b, where)
 
 
+    def waits_and_downloads_of_five_steps(self, *options):
+        seen = []
+        for steps in (3, 8):
+            self.train_cuda(f"steps{steps}", "training.global_batch_size=6", f"training.steps={steps}", "evaluation.every=0",
+                            "checkpoint.every=0", "schedule.warmup_steps=0", *options)
+            shutil.rmtree(self.path(f"steps{steps}"))
+            seen.append([int(number) for number in re.search(r"(\d+) waits, (\d+) downloads", self.log).groups()])
+        return tuple(after - before for before, after in zip(*seen))
+
+    def check_memory(self, *options):
+        """What inspect tells is what the run allocated, and all that it allocated at any time, of the device's memory and
+        of the host's that is pinned; returns the two, as told."""
+        told = self.document("inspect", "--memory", "--json", "config.yaml", "device=cuda", *RECIPE, *options)
+        device, pinned = told["memory"]["total"], told["host_memory"]["total"]
+        self.train_cuda("measured", *options, "training.steps=2", "evaluation.every=0", "schedule.warmup_steps=0")
+        self.assertIn(f"memory {device / 1048576.0:.1f} MiB", self.err)
+        self.assertIn(f" {device} bytes at most, {pinned} pinned", self.log)
+        shutil.rmtree(self.path("measured"))
+        return device, pinned
+
+    def untimed(self, run):
+        return [{key: value for key, value in line.items() if key not in UNTIMED} for line in self.metrics(run)]
+
+    def resume_from_8(self, run, *options, **fakes):
+        """Throws away what came after step 8 and trains it again."""
+        for step in (16, 20):
+            os.unlink(self.path(f"{run}/checkpoints/step-{step:08d}.h5"))
+        self.train_cuda(run, *options, "--resume", **fakes)
+
+
 class Runs(Standin):
     def setUp(self):
         super().setUp()
@@ -86,7 +117,6 @@ class Runs(Standin):
 
     def test_fp32(self):
         self.compare("fp32")
-        self.assertIn("memory ", self.err)
         self.check_memory("precision=fp32")
         self.check_resume("precision=fp32")
         self.check_decoding("fp32")
@@ -108,13 +138,7 @@ class Runs(Standin):
         """Three micro-batches, losses and the gradient's norm: one copy to the host, which waits for nothing else. The
         times of ops are read then."""
         for profile in ("false", "true"):
-            seen = []
-            for steps in (3, 8):
-                self.train_cuda(f"{profile}{steps}", "training.global_batch_size=6", f"training.steps={steps}",
-                                "evaluation.every=0", "checkpoint.every=0", "schedule.warmup_steps=0",
-                                f"profile={profile}")
-                seen.append([int(number) for number in re.search(r"(\d+) waits, (\d+) downloads", self.log).groups()])
-            self.assertEqual([5, 5], [after - before for before, after in zip(*seen)], f"profile={profile}")
+            self.assertEqual((5, 5), self.waits_and_downloads_of_five_steps(f"profile={profile}"), f"profile={profile}")
 
     def test_profile(self):
         """The ops of the CPU backend, as often, with times; a line tells of the update of the step before it. No bit
@@ -136,27 +160,13 @@ class Runs(Standin):
             self.assertAlmostEqual(sum(times), far["profile"]["ops_milliseconds"])
             self.assertGreater(sum(times), 0.0)
             self.assertAlmostEqual(1.0, sum(op["share"] for op in far["profile"]["ops"].values()))
-        untimed = [[{key: value for key, value in line.items() if key not in UNTIMED} for line in run]
-                   for run in lines[1:]]
-        self.assertEqual(*untimed)
-
-    def check_memory(self, *options):
-        """What inspect tells is what the run allocated, and all that it allocated at any time."""
-        told = self.document("inspect", "--memory", "--json", "config.yaml", "device=cuda", *RECIPE, *options)
-        total = told["memory"]["total"]
-        self.assertIn(f"memory {total / 1048576.0:.1f} MiB", self.err)
-        self.train_cuda("measured", *options, "training.steps=2", "evaluation.every=0", "schedule.warmup_steps=0")
-        self.assertIn(f" {total} bytes at most", self.log)
+        self.assertEqual(self.untimed("far"), self.untimed("plain"))
 
     def check_resume(self, *options):
         """In another order of streams too, a resumed run ends in the same bits."""
         shutil.copytree(self.path("far"), self.path("resumed"))
-        for step in (16, 20):
-            os.unlink(self.path(f"resumed/checkpoints/step-{step:08d}.h5"))
-        self.train_cuda("resumed", *options, "--resume", seed=5)
-        strip = [[{key: value for key, value in line.items() if key not in UNTIMED} for line in self.metrics(run)]
-                 for run in ("far", "resumed")]
-        self.assertEqual(strip[0], strip[1])
+        self.resume_from_8("resumed", *options, seed=5)
+        self.assertEqual(self.untimed("far"), self.untimed("resumed"))
 
     def check_decoding(self, precision):
         """Self-speculation gives the tokens of autoregression on the stand-ins, and in fp32 those of the CPU backend."""
@@ -193,6 +203,52 @@ class Runs(Standin):
         return json.loads(self.good_cuda(*arguments, "--device", "cuda"))
 
 
+class Offload(Standin):
+    """Moments in the host's memory, which pass through the device's in many lanes: the same bits, whatever stream is
+    late or early (1, 2; 0: at random)."""
+
+    def setUp(self):
+        super().setUp()
+        self.prepare()
+
+    def check_bits(self, *options):
+        """20 steps either way; then each run's second half again from the other's kind of moments."""
+        self.train_cuda("near", *options)
+        self.train_cuda("far", *options, *OFFLOAD, "checkpoint.background=true", streams=1)
+        self.assertIn("moments are in the host's memory", self.err)
+        self.assertEqual(self.untimed("near"), self.untimed("far"))
+        wanted = self.untimed("near")
+        self.resume_from_8("far", *options, streams=2)
+        self.assertEqual(wanted, self.untimed("far"))
+        self.resume_from_8("near", *options, *OFFLOAD, streams=2)
+        self.assertEqual(wanted, self.untimed("near"))
+
+    def test_fp32(self):
+        self.check_bits("precision=fp32")
+
+    def test_bf16(self):
+        self.check_bits("precision=bf16")
+        near, pinned = self.check_memory("precision=bf16")
+        far, pinned_too = self.check_memory("precision=bf16", *OFFLOAD)
+        places = 3 * 2 * 4 * 2624  # 0.01 MiB of a moment in whole lines
+        self.assertEqual(near - far + places, pinned_too - pinned)
+
+    def test_one_wait_a_step(self):
+        self.assertEqual((5, 5 + 5 * self.lanes()), self.waits_and_downloads_of_five_steps(*OFFLOAD, "profile=true"))
+        self.assertNotIn("room", self.err)
+
+    def lanes(self):
+        """Copies to the host that bring moments home."""
+        told = self.document("inspect", "--memory", "--json", "config.yaml", "device=cuda", *RECIPE, *OFFLOAD)
+        moments = [block["bytes"] for block in told["host_memory"]["blocks"] if "moments" in block["what"]]
+        return sum(-(-size // (4 * 2624)) for size in moments)
+
+    def test_on_the_cpu_it_means_nothing(self):
+        self.train("run_dir=near", *RECIPE)
+        self.train("run_dir=far", *RECIPE, *OFFLOAD)
+        self.assertEqual(self.untimed("near"), self.untimed("far"))
+
+
 class Failures(Standin):
     """Everything that may be wrong with a GPU: one sentence, status 2, nothing lost."""
 
@@ -227,7 +283,11 @@ class Failures(Standin):
         self.refused("compute capability 7.5", "8.0 and later", capability=75)
 
     def test_too_little_memory(self):
-        self.refused("out of GPU memory", "needs", "training.micro_batch_size", memory=1)
+        self.refused("out of GPU memory", "needs", "training.micro_batch_size", "optimizer.offload: moments", memory=1)
+
+    def test_too_little_pinned_memory(self):
+        """Enough for what every run has pinned, and no moment more."""
+        self.refused("cannot pin", "the first moments", "optimizer.offload: none", arguments=OFFLOAD, pinned=16)
 
     def interrupted(self, failure, says):
         """A call fails in the middle of a step after the first checkpoint: the run continues from there, bit for bit."""
@@ -245,9 +305,7 @@ class Failures(Standin):
         self.assertIn("the last good checkpoint is far/checkpoints/step-", last[0])
         self.assertEqual(before, self.read("far/checkpoints/step-00000008.h5"))
         self.train_cuda("far", "--resume")
-        strip = [[{key: value for key, value in line.items() if key not in UNTIMED} for line in self.metrics(run)]
-                 for run in ("whole", "far")]
-        self.assertEqual(strip[0], strip[1])
+        self.assertEqual(self.untimed("whole"), self.untimed("far"))
 
     def test_out_of_memory_in_a_step(self):
         self.interrupted(2, ["out of GPU memory"])
