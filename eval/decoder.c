@@ -158,7 +158,7 @@ static ls_status prefill(ls_decoder *decoder, bool *stopped)
         const int64_t left = decoder->length - 1 - start;
         const int64_t R = left < decoder->prefill_rows ? left : decoder->prefill_rows;
         LS_TRY(ls_decode_embed(decoder->decode, decoder->hidden, decoder->text + start, R));
-        LS_TRY(ls_decode_layers(decoder->decode, decoder->hidden, 0, layers_in_use(decoder), start, R));
+        LS_TRY(ls_decode_layers(decoder->decode, decoder->hidden, 0, layers_in_use(decoder), NULL, start, R));
         *stopped = ls_interrupt_requested();
         if (*stopped) return LS_OK;
     }
@@ -168,7 +168,8 @@ static ls_status prefill(ls_decoder *decoder, bool *stopped)
 /* ---- a round, on the device ---------------------------------------------------------------------------------------
  *
  * A round is issued whole, as many rows as it may need, without a look at what comes out; what follows a stop is run
- * for nothing and ignored. Only where the device's memory is the host's own is the state looked at on the way, and what
+ * for nothing and ignored. Positions count from the round's own, so that what is issued does not depend on where the
+ * text has grown to. Only where the device's memory is the host's own is the state looked at on the way, and what
  * would be for nothing left out. */
 
 static const ls_round *seen(const ls_decoder *decoder)
@@ -194,13 +195,12 @@ static ls_status draft_by_layers(ls_decoder *decoder, int limit, int64_t *rows)
 {
     const int64_t C = decoder->model->config.hidden_size, V = decoder->model->config.vocab_size;
     const ls_decode_options *options = decoder->options;
-    const int64_t start = decoder->length - 1;
     const ls_round *const state = seen(decoder);
     ls_exec *exec = decoder->model->exec;
     for (int i = 0;; i++) {
         float *hidden = decoder->exit_states + i * C;
         LS_TRY(ls_decode_embed_there(decoder->decode, hidden, decoder->round->token + i, 1));
-        LS_TRY(ls_decode_layers(decoder->decode, hidden, 0, options->exit_layer, start + i, 1));
+        LS_TRY(ls_decode_layers(decoder->decode, hidden, 0, options->exit_layer, &decoder->round->position, i, 1));
         *rows = i + 1;
         if (i == limit) return LS_OK;
         LS_TRY(ls_decode_logits(decoder->decode, decoder->logits, hidden, 1));
@@ -215,13 +215,13 @@ static ls_status draft_by_layers(ls_decoder *decoder, int limit, int64_t *rows)
 static ls_status verify(ls_decoder *decoder, int first_layer, int64_t rows, const double *q)
 {
     const int64_t C = decoder->model->config.hidden_size, V = decoder->model->config.vocab_size;
-    const int64_t start = decoder->length - 1;
     const ls_round *const state = seen(decoder);
     ls_exec *exec = decoder->model->exec;
     for (int64_t first = 0; first < rows; first += LS_DECODE_ROWS) {
         const int64_t R = rows - first < LS_DECODE_ROWS ? rows - first : LS_DECODE_ROWS;
         float *hidden = decoder->exit_states + first * C;
-        LS_TRY(ls_decode_layers(decoder->decode, hidden, first_layer, layers_in_use(decoder), start + first, R));
+        LS_TRY(ls_decode_layers(decoder->decode, hidden, first_layer, layers_in_use(decoder), &decoder->round->position,
+                                first, R));
         LS_TRY(ls_decode_logits(decoder->decode, decoder->logits, hidden, R));
         exec->ops->accept_drafts(exec, decoder->round, q, decoder->logits, &decoder->options->sampling, first, R, V);
         if (state != NULL && state->decided) break;

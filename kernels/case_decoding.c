@@ -4,6 +4,20 @@
 
 /* ---- key/value cache --------------------------------------------------------------------------------------------- */
 
+/* Where positions are counted from, in memory, and what the host adds to it. */
+static int64_t base_of(const ls_case *c) { return has(c, LS_CASE_BASE) ? c->start - c->start / 3 : 0; }
+
+static void add_base(ls_case_run *run)
+{
+    if (has(&run->what, LS_CASE_BASE)) add_int(run, "base", 1, LS_FILL_PREPARED);
+}
+
+static void prepare_base(const ls_case_run *run)
+{
+    int32_t *const base = DATA("base");
+    if (base != NULL) *base = (int32_t)base_of(&run->what);
+}
+
 static void rope_append_declare(ls_case_run *run)
 {
     const ls_case *const c = &run->what;
@@ -16,13 +30,15 @@ static void rope_append_declare(ls_case_run *run)
     qkv->traffic = c->R * (2 * c->H + 2 * c->G) * c->D;
     keys->traffic = values->traffic = c->R * c->G * c->D;
     add_rotation_tables(run, c->capacity);
+    add_base(run);
 }
 
 static void rope_append_call(const ls_case_run *run)
 {
     const ls_case *const c = &run->what;
     OPS->rope_append(run->exec, DATA("qkv"), DATA("key_cache"), DATA("value_cache"), DATA("cos_table"),
-                     DATA("sin_table"), run->dtype, c->start, c->R, c->H, c->G, c->D, c->capacity);
+                     DATA("sin_table"), run->dtype, DATA("base"), c->start - base_of(c), c->R, c->H, c->G, c->D,
+                     c->capacity);
 }
 
 static double rope_append_flop(const ls_case *c) { return 3.0 * (double)(c->R * (c->H + c->G) * c->D); }
@@ -35,12 +51,14 @@ static void attention_cached_declare(ls_case_run *run)
     ls_case_buffer *const keys = add_typed(run, "key_cache", c->G * c->capacity * c->D, LS_FILL_SPREAD);
     ls_case_buffer *const values = add_typed(run, "value_cache", c->G * c->capacity * c->D, LS_FILL_SPREAD);
     keys->traffic = values->traffic = c->R > 0 ? (c->start + c->R) * c->G * c->D : 0;
+    add_base(run);
 }
 
 /* What lies behind the last position is left from cropped drafts: NaN here, so that reading it shows. */
 static void attention_cached_prepare(const ls_case_run *run)
 {
     const ls_case *const c = &run->what;
+    prepare_base(run);
     for (int64_t g = 0; g < c->G; g++)
         for (int64_t i = (c->start + c->R) * c->D; i < c->capacity * c->D; i++) {
             ls_case_set(ls_case_find(run, "key_cache"), g * c->capacity * c->D + i, NAN);
@@ -52,7 +70,7 @@ static void attention_cached_call(const ls_case_run *run)
 {
     const ls_case *const c = &run->what;
     OPS->attention_cached(run->exec, DATA("out"), DATA("qkv"), DATA("key_cache"), DATA("value_cache"), run->dtype,
-                          attention_scale(c), c->start, c->R, c->H, c->G, c->D, c->capacity);
+                          attention_scale(c), DATA("base"), c->start - base_of(c), c->R, c->H, c->G, c->D, c->capacity);
 }
 
 static double attention_cached_flop(const ls_case *c)
@@ -165,7 +183,7 @@ static void accept_drafts_call(const ls_case_run *run)
 static double accept_drafts_flop(const ls_case *c) { return (double)c->R * draft_token_flop(c); }
 
 const ls_case_op ls_case_decoding_ops[LS_OP_COUNT] = {
-    [LS_OP_rope_append] = {rope_append_declare, NULL, rope_append_call, rope_append_flop},
+    [LS_OP_rope_append] = {rope_append_declare, prepare_base, rope_append_call, rope_append_flop},
     [LS_OP_attention_cached] = {attention_cached_declare, attention_cached_prepare, attention_cached_call,
                                 attention_cached_flop},
     [LS_OP_draft_token] = {draft_token_declare, draft_token_prepare, draft_token_call, draft_token_flop},

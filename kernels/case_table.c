@@ -246,6 +246,16 @@ static void cache_cases(ls_case_list *list, ls_op op)
     }
     for (size_t i = 0; i < COUNT(rows); i++)
         add_both(list, (ls_case){.op = op, .start = 29, .R = rows[i], .H = 6, .G = 2, .D = 16, .capacity = 101});
+    for (size_t i = 0; i < COUNT(starts); i += 2) /* the position in memory, room behind it */
+        for (int64_t R = 1; R <= 33; R += 4 * R)
+            add_both(list, (ls_case){.op = op,
+                                     .start = starts[i],
+                                     .R = R,
+                                     .H = 4,
+                                     .G = 2,
+                                     .D = 16,
+                                     .capacity = starts[i] + 300,
+                                     .options = LS_CASE_BASE});
     for (size_t i = 0; i < COUNT(heads); i++) {
         const int64_t H = heads[i][0], G = heads[i][1], D = heads[i][2];
         add_both(list, (ls_case){.op = op, .start = 0, .R = 40, .H = H, .G = G, .D = D, .capacity = 43});

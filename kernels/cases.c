@@ -439,8 +439,8 @@ void ls_case_name(const ls_case *what, char *text, size_t size)
                  {"T", c->T},        {"C", c->C}, {"V", c->V},         {"F", c->F},         {"H", c->H},
                  {"G", c->G},        {"D", c->D}, {"start", c->start}, {"count", c->count}, {"sampling", c->sampling},
                  {"first", c->first}};
-    static const char *const options[] = {"dropped",  "documents", "no-list", "in-place",
-                                          "no-extra", "inverse",   "",        "ended"};
+    static const char *const options[] = {"dropped", "documents", "no-list", "in-place", "no-extra",
+                                          "inverse", "",          "ended",   "base"};
     static const char *const flags[] = {"transpose-a", "transpose-b", "accumulate"};
     text[0] = '\0';
     append(text, size, "%s %s", ls_op_names[c->op], ls_dtype_name(c->dtype));

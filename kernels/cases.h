@@ -28,6 +28,7 @@ enum {                         /* ls_case.options */
        LS_CASE_INVERSE = 32,   /* rope: rotate back */
        LS_CASE_BENCHMARK = 64, /* a size that matters for speed, too large for the reference in tests */
        LS_CASE_ENDED = 128,    /* accept_drafts: the last draft ends the text */
+       LS_CASE_BASE = 256,     /* key/value cache: part of `start` lies in the backend's memory */
 };
 
 /* Sizes carry the letters of kernels/tensor.h; those that the op does not have are 0. */

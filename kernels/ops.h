@@ -109,18 +109,21 @@ typedef void ls_attention_backward_op(ls_exec *exec, void *dqkv, const void *dou
 /* ---- attention over the key/value cache (decoding) ------------------------------------------------------------------
  */
 
-/* Rotates queries in place and appends rotated keys and values: rows r < R stand at positions start + r.
- * qkv [R,(H+2G)*D]; caches [G,capacity,D]; cos, sin [>= start+R, D/2]. start + R <= capacity. */
+/* Both ops count positions from *base, which lies in the backend's memory, so that what is issued once serves wherever
+ * the text has grown to; NULL: from 0. Below, `first` is *base + start, and first + R <= capacity. */
+
+/* Rotates queries in place and appends rotated keys and values: rows r < R stand at positions first + r.
+ * qkv [R,(H+2G)*D]; caches [G,capacity,D]; cos, sin [>= first+R, D/2]. */
 typedef void ls_rope_append_op(ls_exec *exec, void *qkv, void *key_cache, void *value_cache, const float *cos_table,
-                               const float *sin_table, ls_dtype dtype, int64_t start, int64_t R, int64_t H, int64_t G,
-                               int64_t D, int64_t capacity);
-/* out[r, h*D..] = attention of row r (position start + r) over cache positions 0..start+r. out [R,H*D].
+                               const float *sin_table, ls_dtype dtype, const int32_t *base, int64_t start, int64_t R,
+                               int64_t H, int64_t G, int64_t D, int64_t capacity);
+/* out[r, h*D..] = attention of row r (position first + r) over cache positions 0..first+r. out [R,H*D].
  * For R <= 16 a row's result does not depend, to the bit, on R, on the other rows or on threads: sums over positions
  * run in fixed splits counted from position 0. Larger R (prefill) may sum in another order. D even. Cache positions
- * from start+R on are never read; a NaN among the values of 0..start+R-1 may show in every row. */
+ * from first+R on are never read; a NaN among the values of 0..first+R-1 may show in every row. */
 typedef void ls_attention_cached_op(ls_exec *exec, void *out, const void *qkv, const void *key_cache,
-                                    const void *value_cache, ls_dtype dtype, float scale, int64_t start, int64_t R,
-                                    int64_t H, int64_t G, int64_t D, int64_t capacity);
+                                    const void *value_cache, ls_dtype dtype, float scale, const int32_t *base,
+                                    int64_t start, int64_t R, int64_t H, int64_t G, int64_t D, int64_t capacity);
 
 /* ---- sampling and acceptance (decoding)
  * ------------------------------------------------------------------------------

@@ -137,12 +137,13 @@ TIMED(attention_backward,
       (exec, dqkv, dout, qkv, out, lse, first_key, sample, dtype, scale, n, T, H, G, D))
 TIMED(rope_append,
       (ls_exec * exec, void *qkv, void *key_cache, void *value_cache, const float *cos_table, const float *sin_table,
-       ls_dtype dtype, int64_t start, int64_t R, int64_t H, int64_t G, int64_t D, int64_t capacity),
-      (exec, qkv, key_cache, value_cache, cos_table, sin_table, dtype, start, R, H, G, D, capacity))
+       ls_dtype dtype, const int32_t *base, int64_t start, int64_t R, int64_t H, int64_t G, int64_t D,
+       int64_t capacity),
+      (exec, qkv, key_cache, value_cache, cos_table, sin_table, dtype, base, start, R, H, G, D, capacity))
 TIMED(attention_cached,
       (ls_exec * exec, void *out, const void *qkv, const void *key_cache, const void *value_cache, ls_dtype dtype,
-       float scale, int64_t start, int64_t R, int64_t H, int64_t G, int64_t D, int64_t capacity),
-      (exec, out, qkv, key_cache, value_cache, dtype, scale, start, R, H, G, D, capacity))
+       float scale, const int32_t *base, int64_t start, int64_t R, int64_t H, int64_t G, int64_t D, int64_t capacity),
+      (exec, out, qkv, key_cache, value_cache, dtype, scale, base, start, R, H, G, D, capacity))
 TIMED(draft_token,
       (ls_exec * exec, ls_round *round, double *q, const float *logits, const ls_sampling *sampling, double confidence,
        int32_t end_of_text, int64_t V),

@@ -165,7 +165,7 @@ static void add_branch(const ls_decode *d, float *hidden, int64_t R)
                                    model->config.hidden_size);
 }
 
-static void run_block(const ls_decode *d, float *hidden, int layer, int64_t start, int64_t R)
+static void run_block(const ls_decode *d, float *hidden, int layer, const int32_t *base, int64_t start, int64_t R)
 {
     const ls_model *model = d->model;
     const ls_model_config *config = &model->config;
@@ -178,10 +178,10 @@ static void run_block(const ls_decode *d, float *hidden, int layer, int64_t star
     norm(d, hidden, at->input_norm, R);
     project(d, d->qkv, d->normed, at->qkv, R, (H + 2 * G) * D, C);
     add_bias(d, d->qkv, at->qkv_bias, R, (H + 2 * G) * D);
-    exec->ops->rope_append(exec, d->qkv, keys, values, model->rope_cos, model->rope_sin, model->dtype, start, R, H, G,
-                           D, d->capacity);
+    exec->ops->rope_append(exec, d->qkv, keys, values, model->rope_cos, model->rope_sin, model->dtype, base, start, R,
+                           H, G, D, d->capacity);
     exec->ops->attention_cached(exec, d->attention, d->qkv, keys, values, model->dtype, (float)(1.0 / sqrt((double)D)),
-                                start, R, H, G, D, d->capacity);
+                                base, start, R, H, G, D, d->capacity);
     project(d, d->branch, d->attention, at->attention_out, R, C, H * D);
     add_bias(d, d->branch, at->attention_out_bias, R, C);
     add_branch(d, hidden, R);
@@ -193,7 +193,8 @@ static void run_block(const ls_decode *d, float *hidden, int layer, int64_t star
     add_branch(d, hidden, R);
 }
 
-ls_status ls_decode_layers(ls_decode *decode, float *hidden, int first_layer, int last_layer, int64_t start, int64_t R)
+ls_status ls_decode_layers(ls_decode *decode, float *hidden, int first_layer, int last_layer, const int32_t *base,
+                           int64_t start, int64_t R)
 {
     LS_TRY(check_rows(decode, R));
     if (first_layer < 0 || last_layer > decode->model->config.num_hidden_layers)
@@ -203,7 +204,7 @@ ls_status ls_decode_layers(ls_decode *decode, float *hidden, int first_layer, in
         return LS_FAIL(LS_BAD_INPUT, "positions up to %lld do not fit a context of %lld", (long long)(start + R),
                        (long long)decode->capacity);
     if (R > 0)
-        for (int l = first_layer; l < last_layer; l++) run_block(decode, hidden, l, start, R);
+        for (int l = first_layer; l < last_layer; l++) run_block(decode, hidden, l, base, start, R);
     return ls_exec_failed(decode->model->exec);
 }
 
@@ -227,7 +228,7 @@ static ls_status rehearse(ls_decode *decode)
     const int64_t rows[] = {LS_DECODE_ROWS, decode->max_rows};
     for (int i = 0; i < 2; i++) {
         const int64_t R = rows[i] < decode->capacity ? rows[i] : decode->capacity;
-        LS_TRY(ls_decode_layers(decode, nobody, 0, 1, decode->capacity - R, R));
+        LS_TRY(ls_decode_layers(decode, nobody, 0, 1, NULL, decode->capacity - R, R));
         LS_TRY(ls_decode_logits(decode, nobody, nobody, R));
     }
     return LS_OK;

@@ -26,8 +26,10 @@ void ls_decode_destroy(ls_decode *decode);
 ls_status ls_decode_embed(ls_decode *decode, float *hidden, const int32_t *tokens, int64_t R);
 /* The same for tokens in the backend's memory, which the host need not know; the caller vouches for them. Any R. */
 ls_status ls_decode_embed_there(ls_decode *decode, float *hidden, const int32_t *tokens, int64_t R);
-/* Runs blocks first_layer <= l < last_layer over rows at positions start..start+R-1; hidden [R,C] in place. */
-ls_status ls_decode_layers(ls_decode *decode, float *hidden, int first_layer, int last_layer, int64_t start, int64_t R);
+/* Runs blocks first_layer <= l < last_layer over rows at positions start..start+R-1; hidden [R,C] in place. Positions
+ * count from *base, in the backend's memory, where that is not NULL; the caller then vouches that they fit. */
+ls_status ls_decode_layers(ls_decode *decode, float *hidden, int first_layer, int last_layer, const int32_t *base,
+                           int64_t start, int64_t R);
 /* logits [R,V] fp32 = head . final norm of hidden [R,C] (left as it is). */
 ls_status ls_decode_logits(ls_decode *decode, float *logits, const float *hidden, int64_t R);
 

@@ -54,7 +54,7 @@ static ls_status forward(bench_decode *run, int first, int64_t start, int64_t ro
     int32_t tokens[PROMPT];
     for (int64_t r = 0; r < rows; r++) tokens[r] = (int32_t)((start + r) * 7919 % config->vocab_size);
     LS_TRY(ls_decode_embed(run->decode, run->hidden, tokens, rows));
-    LS_TRY(ls_decode_layers(run->decode, run->hidden, first, (int)config->num_hidden_layers, start, rows));
+    LS_TRY(ls_decode_layers(run->decode, run->hidden, first, (int)config->num_hidden_layers, NULL, start, rows));
     LS_TRY(ls_decode_logits(run->decode, run->logits, run->hidden + (rows - heads) * config->hidden_size, heads));
     return ls_exec_status(run->model.exec);
 }

@@ -106,8 +106,8 @@ static inline __attribute__((always_inline)) void prefill(ls_dtype dtype, ls_exe
 }
 
 void LS_CPU_NAME(attention_cached)(ls_exec *exec, void *out, const void *qkv, const void *key_cache,
-                                   const void *value_cache, ls_dtype dtype, float scale, int64_t start, int64_t R,
-                                   int64_t H, int64_t G, int64_t D, int64_t capacity)
+                                   const void *value_cache, ls_dtype dtype, float scale, const int32_t *base,
+                                   int64_t start, int64_t R, int64_t H, int64_t G, int64_t D, int64_t capacity)
 {
     if (exec->status != LS_OK || R == 0) return;
     if (D > LARGEST_HEAD) {
@@ -115,7 +115,8 @@ void LS_CPU_NAME(attention_cached)(ls_exec *exec, void *out, const void *qkv, co
                                (long long)D, LARGEST_HEAD);
         return;
     }
-    const cache_view c = {key_cache, value_cache, start, R, H, G, D, capacity, (H + 2 * G) * D, scale};
+    const int64_t first = (base == NULL ? 0 : *base) + start;
+    const cache_view c = {key_cache, value_cache, first, R, H, G, D, capacity, (H + 2 * G) * D, scale};
     if (R <= DECODE_ROWS && dtype == LS_F32)
         decode(LS_F32, exec, out, qkv, &c);
     else if (R <= DECODE_ROWS)

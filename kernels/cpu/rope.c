@@ -54,12 +54,13 @@ LS_INLINE void append_row(void *row, void *key, void *value, const float *cos_ro
 }
 
 void LS_CPU_NAME(rope_append)(ls_exec *exec, void *qkv, void *key_cache, void *value_cache, const float *cos_table,
-                              const float *sin_table, ls_dtype dtype, int64_t start, int64_t R, int64_t H, int64_t G,
-                              int64_t D, int64_t capacity)
+                              const float *sin_table, ls_dtype dtype, const int32_t *base, int64_t start, int64_t R,
+                              int64_t H, int64_t G, int64_t D, int64_t capacity)
 {
     const int64_t width = (H + 2 * G) * D, bytes = R * width * (int64_t)ls_dtype_size(dtype);
+    const int64_t first = (base == NULL ? 0 : *base) + start;
     LS_PARALLEL_FOR(threads_for(exec, bytes), r, R, {
-        const int64_t at = start + r;
+        const int64_t at = first + r;
         LS_BY_DTYPE(dtype, append_row, element_out(qkv, r * width, dtype), element_out(key_cache, at * D, dtype),
                     element_out(value_cache, at * D, dtype), cos_table + at * (D / 2), sin_table + at * (D / 2), H, G,
                     D, capacity);

@@ -26,6 +26,7 @@ template <class T> struct CachedArguments {
     T *out;
     const T *qkv, *key_cache, *value_cache;
     float scale;
+    const int32_t *base;
     int64_t start, R, H, G, D, capacity, parts; /* parts: blocks that share a head's columns (plain kernel) */
     HeadShape head;
     Shares shares; /* out NULL: none, rows are finished at once */
@@ -35,10 +36,12 @@ template <class T> struct CachedArguments {
  */
 template <class T> struct CachedPlace {
     int64_t column, g, group, split, first_query, queries, first, last;
+    int start; /* position of row 0 */
 
     __device__ CachedPlace(const CachedArguments<T> &a, int tile_rows, int columns)
     {
         int64_t block = blockIdx.x;
+        start = static_cast<int>(first_position(a.base, a.start));
         column = block % a.parts * columns, block /= a.parts;
         g = block % a.G, block /= a.G;
         split = block % a.shares.splits, block /= a.shares.splits;
@@ -47,10 +50,12 @@ template <class T> struct CachedPlace {
         queries = a.R * group;
         const bool whole = a.shares.out == nullptr;
         /* No query of this tile sees beyond the position of its last. */
-        const int64_t end = a.start + (smaller(first_query + tile_rows, queries) - 1) / group + 1;
+        const int64_t end = start + (smaller(first_query + tile_rows, queries) - 1) / group + 1;
         first = whole ? 0 : split * SPLIT;
         last = whole ? end : smaller(end, first + SPLIT);
     }
+    /* Splits go as far as the cache where the host does not know the length. */
+    __device__ bool beyond() const { return first >= last; }
     __device__ int64_t row(int64_t query) const { return query / group; }
     __device__ int64_t head(int64_t query) const { return g * group + query % group; }
     __device__ int64_t share(int64_t query, const CachedArguments<T> &a) const
@@ -59,10 +64,13 @@ template <class T> struct CachedPlace {
     }
 };
 
-template <int D> __global__ void __launch_bounds__(ATTENTION_THREADS) attention_cached_kernel(CachedArguments<bf16> a)
+/* One block at least on a multiprocessor: ptxas would rather spill than take registers that two more could use. */
+template <int D>
+__global__ void __launch_bounds__(ATTENTION_THREADS, 1) attention_cached_kernel(CachedArguments<bf16> a)
 {
     LS_SHARED_DYNAMIC(bf16, shared);
     const CachedPlace<bf16> place(a, ROWS_OF_BLOCK, D);
+    if (place.beyond()) return;
     const int64_t stride = (a.H + 2 * a.G) * a.D;
     const bf16 *const keys = a.key_cache + place.g * a.capacity * a.D;
     const bf16 *const values = a.value_cache + place.g * a.capacity * a.D;
@@ -75,7 +83,7 @@ template <int D> __global__ void __launch_bounds__(ATTENTION_THREADS) attention_
     for (int half = 0; half < 2; half++) {
         query[half] = static_cast<int>(place.first_query) + static_cast<int>(threadIdx.x) / WARP * ROWS_OF_WARP +
                       row_of_thread(half);
-        high[half] = query[half] < place.queries ? static_cast<int>(a.start + place.row(query[half])) : -1;
+        high[half] = query[half] < place.queries ? static_cast<int>(place.start + place.row(query[half])) : -1;
     }
     Flash<D> flash;
     flash.clear();
@@ -109,6 +117,7 @@ __global__ void __launch_bounds__(PLAIN_THREADS) attention_cached_plain_kernel(C
 {
     LS_SHARED_DYNAMIC(float, shared);
     const CachedPlace<T> place(a, PLAIN_TILE, C);
+    if (place.beyond()) return;
     const int64_t stride = (a.H + 2 * a.G) * a.D;
     const T *const keys = a.key_cache + place.g * a.capacity * a.D;
     const T *const values = a.value_cache + place.g * a.capacity * a.D;
@@ -117,7 +126,7 @@ __global__ void __launch_bounds__(PLAIN_THREADS) attention_cached_plain_kernel(C
 #pragma unroll
     for (int r = 0; r < PLAIN_ROWS; r++) {
         const int64_t query = place.first_query + plain_row(r);
-        high[r] = query < place.queries ? a.start + place.row(query) : -1;
+        high[r] = query < place.queries ? place.start + place.row(query) : -1;
     }
     Plain<C> plain;
     attend_plain<C>(
@@ -154,19 +163,19 @@ template <bool BASE_2> __device__ __forceinline__ float exponential(float x) { r
 /* Joins the shares of head blockIdx.x % H of row blockIdx.x / H; BASE_2 says how the largest scores were counted. */
 template <class T, bool BASE_2>
 __global__ void __launch_bounds__(WARP)
-    join_shares_kernel(T *__restrict__ out, Shares shares, int64_t start, int64_t H, int64_t D)
+    join_shares_kernel(T *__restrict__ out, Shares shares, const int32_t *base, int64_t start, int64_t H, int64_t D)
 {
     const int64_t row = blockIdx.x, first = row * shares.splits;
-    const int64_t splits = divide_up(start + row / H + 1, SPLIT); /* the row's own */
+    const int64_t splits = divide_up(first_position(base, start) + row / H + 1, SPLIT); /* the row's own */
     float largest = -INFINITY;
     for (int64_t s = threadIdx.x; s < splits; s += WARP) largest = fmaxf(largest, shares.weight[first + s].x);
     largest = warp_reduce<Maximum>(largest);
-    const float base = largest == -INFINITY ? 0.0f : largest;
+    const float top = largest == -INFINITY ? 0.0f : largest;
     for (int64_t column = threadIdx.x; column < D + threadIdx.x; column += JOIN_COLUMNS * WARP) {
         float sum = 0.0f, mix[JOIN_COLUMNS] = {};
         for (int64_t s = 0; s < splits; s++) {
             const float2 weight = shares.weight[first + s];
-            const float factor = exponential<BASE_2>(weight.x - base);
+            const float factor = exponential<BASE_2>(weight.x - top);
             sum = __fmaf_rn(weight.y, factor, sum);
 #pragma unroll
             for (int i = 0; i < JOIN_COLUMNS; i++) {
@@ -184,7 +193,7 @@ template <class T, bool BASE_2> static cudaError_t join_shares(cudaStream_t stre
 {
     if (a.shares.out == nullptr) return cudaSuccess;
     return launch<join_shares_kernel<T, BASE_2>>(static_cast<unsigned>(a.R * a.H), WARP, 0, stream, a.out, a.shares,
-                                                 a.start, a.H, a.D);
+                                                 a.base, a.start, a.H, a.D);
 }
 
 template <class T> struct RunCached {
@@ -212,15 +221,16 @@ template <class T> struct RunCached {
 
 template <class T>
 static CachedArguments<T> cached_arguments(void *out, const void *qkv, const void *key_cache, const void *value_cache,
-                                           float scale, int64_t start, int64_t R, int64_t H, int64_t G, int64_t D,
-                                           int64_t capacity, void *scratch)
+                                           float scale, const int32_t *base, int64_t start, int64_t R, int64_t H,
+                                           int64_t G, int64_t D, int64_t capacity, void *scratch)
 {
     CachedArguments<T> a = {};
     a.out = static_cast<T *>(out), a.qkv = static_cast<const T *>(qkv);
     a.key_cache = static_cast<const T *>(key_cache), a.value_cache = static_cast<const T *>(value_cache);
-    a.scale = scale, a.start = start, a.R = R, a.H = H, a.G = G, a.D = D, a.capacity = capacity, a.parts = 1;
+    a.scale = scale, a.base = base, a.start = start, a.R = R, a.H = H, a.G = G, a.D = D, a.capacity = capacity,
+    a.parts = 1;
     a.head = {static_cast<int>(D), aligned<WIDE<T>>(D, a.out, a.qkv, a.key_cache, a.value_cache)};
-    a.shares.splits = R < FEWEST_DIRECT ? divide_up(start + R, SPLIT) : 1;
+    a.shares.splits = R < FEWEST_DIRECT ? divide_up(base == nullptr ? start + R : capacity, SPLIT) : 1;
     if (R < FEWEST_DIRECT) {
         a.shares.weight = static_cast<float2 *>(scratch);
         a.shares.out = reinterpret_cast<float *>(a.shares.weight + R * H * a.shares.splits);
@@ -238,20 +248,20 @@ extern "C" size_t ls_attention_cached_scratch_bytes(int64_t positions, int64_t R
 
 extern "C" cudaError_t ls_launch_attention_cached(cudaStream_t stream, void *out, const void *qkv,
                                                   const void *key_cache, const void *value_cache, ls_dtype dtype,
-                                                  float scale, int64_t start, int64_t R, int64_t H, int64_t G,
-                                                  int64_t D, int64_t capacity, void *scratch)
+                                                  float scale, const int32_t *base, int64_t start, int64_t R, int64_t H,
+                                                  int64_t G, int64_t D, int64_t capacity, void *scratch)
 {
     using ls::bf16;
     if (R == 0 || H == 0 || D == 0) return cudaSuccess;
     const int64_t parts = D <= 64 ? 1 : ls::divide_up(D, 128);
     if (dtype == LS_F32) {
-        ls::RunCached<float> run = {stream, ls::cached_arguments<float>(out, qkv, key_cache, value_cache, scale, start,
-                                                                        R, H, G, D, capacity, scratch)};
+        ls::RunCached<float> run = {stream, ls::cached_arguments<float>(out, qkv, key_cache, value_cache, scale, base,
+                                                                        start, R, H, G, D, capacity, scratch)};
         run.arguments.parts = parts;
         return ls::by_columns(D, run);
     }
-    ls::RunCached<bf16> run = {stream, ls::cached_arguments<bf16>(out, qkv, key_cache, value_cache, scale, start, R, H,
-                                                                  G, D, capacity, scratch)};
+    ls::RunCached<bf16> run = {stream, ls::cached_arguments<bf16>(out, qkv, key_cache, value_cache, scale, base, start,
+                                                                  R, H, G, D, capacity, scratch)};
     if (D > ls::LARGEST_HEAD) {
         run.arguments.parts = parts;
         return ls::by_columns(D, run);

@@ -193,6 +193,12 @@ template <int W> __device__ __forceinline__ void store(bf16 *p, const Floats<W> 
                                                    pair_of(v.at[4], v.at[5]), pair_of(v.at[6], v.at[7]));
 }
 
+/* Where the first of decoding's rows stands: `start` after a position in memory, NULL: after 0. */
+__device__ __forceinline__ int64_t first_position(const int32_t *base, int64_t start)
+{
+    return base != nullptr ? *base + start : start;
+}
+
 /* Elements in a word of 16 bytes. */
 template <class T> constexpr int WIDE = 16 / static_cast<int>(sizeof(T));
 

@@ -71,8 +71,8 @@ cudaError_t ls_launch_rope(cudaStream_t stream, void *qkv, const float *cos_tabl
                            const int32_t *position, const int32_t *sample, ls_dtype dtype, int inverse, int64_t n,
                            int64_t T, int64_t H, int64_t G, int64_t D);
 cudaError_t ls_launch_rope_append(cudaStream_t stream, void *qkv, void *key_cache, void *value_cache,
-                                  const float *cos_table, const float *sin_table, ls_dtype dtype, int64_t start,
-                                  int64_t R, int64_t H, int64_t G, int64_t D, int64_t capacity);
+                                  const float *cos_table, const float *sin_table, ls_dtype dtype, const int32_t *base,
+                                  int64_t start, int64_t R, int64_t H, int64_t G, int64_t D, int64_t capacity);
 
 /* ---- attention --------------------------------------------------------------------------------------------------- */
 
@@ -85,11 +85,13 @@ cudaError_t ls_launch_attention_backward(cudaStream_t stream, void *dqkv, const 
                                          const void *out, const float *lse, const int32_t *first_key,
                                          const int32_t *sample, ls_dtype dtype, float scale, int64_t n, int64_t T,
                                          int64_t H, int64_t G, int64_t D, void *scratch);
-/* `positions` is start + R of the call, or the capacity to cover every call; R of at most 16 needs scratch. */
+/* `positions` is start + R of the call, or the capacity where there is a base, or to cover every call; R of at most 16
+ * needs scratch. */
 size_t ls_attention_cached_scratch_bytes(int64_t positions, int64_t R, int64_t H, int64_t D);
 cudaError_t ls_launch_attention_cached(cudaStream_t stream, void *out, const void *qkv, const void *key_cache,
-                                       const void *value_cache, ls_dtype dtype, float scale, int64_t start, int64_t R,
-                                       int64_t H, int64_t G, int64_t D, int64_t capacity, void *scratch);
+                                       const void *value_cache, ls_dtype dtype, float scale, const int32_t *base,
+                                       int64_t start, int64_t R, int64_t H, int64_t G, int64_t D, int64_t capacity,
+                                       void *scratch);
 
 /* ---- sampling and acceptance ------------------------------------------------------------------------------------- */
 

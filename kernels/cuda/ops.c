@@ -81,18 +81,19 @@ static void rope(ls_exec *exec, void *qkv, const float *cos_table, const float *
 }
 
 static void rope_append(ls_exec *exec, void *qkv, void *key_cache, void *value_cache, const float *cos_table,
-                        const float *sin_table, ls_dtype dtype, int64_t start, int64_t R, int64_t H, int64_t G,
-                        int64_t D, int64_t capacity)
+                        const float *sin_table, ls_dtype dtype, const int32_t *base, int64_t start, int64_t R,
+                        int64_t H, int64_t G, int64_t D, int64_t capacity)
 {
-    ISSUE(rope_append, qkv, key_cache, value_cache, cos_table, sin_table, dtype, start, R, H, G, D, capacity);
+    ISSUE(rope_append, qkv, key_cache, value_cache, cos_table, sin_table, dtype, base, start, R, H, G, D, capacity);
 }
 
 static void attention_cached(ls_exec *exec, void *out, const void *qkv, const void *key_cache, const void *value_cache,
-                             ls_dtype dtype, float scale, int64_t start, int64_t R, int64_t H, int64_t G, int64_t D,
-                             int64_t capacity)
+                             ls_dtype dtype, float scale, const int32_t *base, int64_t start, int64_t R, int64_t H,
+                             int64_t G, int64_t D, int64_t capacity)
 {
-    ISSUE_WITH_SCRATCH(attention_cached, ls_attention_cached_scratch_bytes(start + R, R, H, D), out, qkv, key_cache,
-                       value_cache, dtype, scale, start, R, H, G, D, capacity);
+    const int64_t positions = base == NULL ? start + R : capacity;
+    ISSUE_WITH_SCRATCH(attention_cached, ls_attention_cached_scratch_bytes(positions, R, H, D), out, qkv, key_cache,
+                       value_cache, dtype, scale, base, start, R, H, G, D, capacity);
 }
 
 static void draft_token(ls_exec *exec, ls_round *round, double *q, const float *logits, const ls_sampling *sampling,

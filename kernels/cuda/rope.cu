@@ -77,11 +77,12 @@ __global__ void __launch_bounds__(256)
 template <class T, int W>
 __global__ void __launch_bounds__(128, 1)
     rope_append_kernel(T *__restrict__ qkv, Cache<T> cache, const float *__restrict__ cosines,
-                       const float *__restrict__ sines, int per_head, int64_t start, int64_t H, int64_t G, int64_t half)
+                       const float *__restrict__ sines, int per_head, const int32_t *base, int64_t start, int64_t H,
+                       int64_t G, int64_t half)
 {
     const int64_t r = blockIdx.x;
     T *const row = qkv + r * (H + 2 * G) * 2 * half;
-    cache.position = start + r;
+    cache.position = first_position(base, start) + r;
     const Lanes lanes(per_head);
     const int64_t warp = static_cast<int64_t>(blockIdx.y) * blockDim.y + threadIdx.y;
     const int64_t warps = static_cast<int64_t>(gridDim.y) * blockDim.y;
@@ -131,24 +132,25 @@ static cudaError_t rope(cudaStream_t stream, T *qkv, const float *cosines, const
 
 template <class T, int W>
 static cudaError_t append_in_words(cudaStream_t stream, T *qkv, Cache<T> cache, const float *cosines,
-                                   const float *sines, int64_t start, int64_t R, int64_t H, int64_t G, int64_t half)
+                                   const float *sines, const int32_t *base, int64_t start, int64_t R, int64_t H,
+                                   int64_t G, int64_t half)
 {
     const dim3 block(WARP, R >= 128 ? 1 : 4); /* many rows: a warp takes a whole row and reads its angles once */
     const int per_head = lanes_per_head(half / W);
     const int64_t steps = divide_up(H + 2 * G, WARP / per_head); /* of one warp alone */
     const unsigned along = R >= 128 ? 1 : static_cast<unsigned>(smaller(divide_up(steps, block.y), 64));
     return launch<rope_append_kernel<T, W>>(dim3(static_cast<unsigned>(R), along), block, 0, stream, qkv, cache,
-                                            cosines, sines, per_head, start, H, G, half);
+                                            cosines, sines, per_head, base, start, H, G, half);
 }
 
 template <class T>
 static cudaError_t rope_append(cudaStream_t stream, T *qkv, Cache<T> cache, const float *cosines, const float *sines,
-                               int64_t start, int64_t R, int64_t H, int64_t G, int64_t half)
+                               const int32_t *base, int64_t start, int64_t R, int64_t H, int64_t G, int64_t half)
 {
     constexpr int W = WIDE<T>;
     if (aligned<W>(half, qkv, cache.key, cache.value) && aligned<W>(half, cosines, sines))
-        return append_in_words<T, W>(stream, qkv, cache, cosines, sines, start, R, H, G, half);
-    return append_in_words<T, 1>(stream, qkv, cache, cosines, sines, start, R, H, G, half);
+        return append_in_words<T, W>(stream, qkv, cache, cosines, sines, base, start, R, H, G, half);
+    return append_in_words<T, 1>(stream, qkv, cache, cosines, sines, base, start, R, H, G, half);
 }
 
 } // namespace ls
@@ -167,16 +169,16 @@ extern "C" cudaError_t ls_launch_rope(cudaStream_t stream, void *qkv, const floa
 
 extern "C" cudaError_t ls_launch_rope_append(cudaStream_t stream, void *qkv, void *key_cache, void *value_cache,
                                              const float *cos_table, const float *sin_table, ls_dtype dtype,
-                                             int64_t start, int64_t R, int64_t H, int64_t G, int64_t D,
-                                             int64_t capacity)
+                                             const int32_t *base, int64_t start, int64_t R, int64_t H, int64_t G,
+                                             int64_t D, int64_t capacity)
 {
     if (R == 0 || H + G == 0 || D == 0) return cudaSuccess;
     if (dtype == LS_BF16) {
         const ls::Cache<ls::bf16> cache = {static_cast<ls::bf16 *>(key_cache), static_cast<ls::bf16 *>(value_cache),
                                            capacity, 0};
-        return ls::rope_append(stream, static_cast<ls::bf16 *>(qkv), cache, cos_table, sin_table, start, R, H, G,
+        return ls::rope_append(stream, static_cast<ls::bf16 *>(qkv), cache, cos_table, sin_table, base, start, R, H, G,
                                D / 2);
     }
     const ls::Cache<float> cache = {static_cast<float *>(key_cache), static_cast<float *>(value_cache), capacity, 0};
-    return ls::rope_append(stream, static_cast<float *>(qkv), cache, cos_table, sin_table, start, R, H, G, D / 2);
+    return ls::rope_append(stream, static_cast<float *>(qkv), cache, cos_table, sin_table, base, start, R, H, G, D / 2);
 }

@@ -84,17 +84,18 @@ void ls_attention_forward_ref(ls_exec *exec, void *out, float *lse, const void *
 }
 
 void ls_attention_cached_ref(ls_exec *exec, void *out, const void *qkv, const void *key_cache, const void *value_cache,
-                             ls_dtype dtype, float scale, int64_t start, int64_t R, int64_t H, int64_t G, int64_t D,
-                             int64_t capacity)
+                             ls_dtype dtype, float scale, const int32_t *base, int64_t start, int64_t R, int64_t H,
+                             int64_t G, int64_t D, int64_t capacity)
 {
-    double *const weight = scratch(exec, start + R);
+    const int64_t first = (base == NULL ? 0 : *base) + start;
+    double *const weight = scratch(exec, first + R);
     if (weight == NULL) return;
     for (int64_t r = 0; r < R; r++)
         for (int64_t h = 0; h < H; h++) {
             const int64_t g = h / (H / G);
             const head_row query = {qkv, (r * (H + 2 * G) + h) * D};
             const head_rows keys = {key_cache, g * capacity * D, D}, values = {value_cache, g * capacity * D, D};
-            (void)attend(out, (r * H + h) * D, query, keys, values, dtype, (double)scale, 0, start + r, D, weight);
+            (void)attend(out, (r * H + h) * D, query, keys, values, dtype, (double)scale, 0, first + r, D, weight);
         }
     free(weight);
 }

@@ -32,18 +32,19 @@ void ls_rope_ref(ls_exec *exec, void *qkv, const float *cos_table, const float *
 }
 
 void ls_rope_append_ref(ls_exec *exec, void *qkv, void *key_cache, void *value_cache, const float *cos_table,
-                        const float *sin_table, ls_dtype dtype, int64_t start, int64_t R, int64_t H, int64_t G,
-                        int64_t D, int64_t capacity)
+                        const float *sin_table, ls_dtype dtype, const int32_t *base, int64_t start, int64_t R,
+                        int64_t H, int64_t G, int64_t D, int64_t capacity)
 {
     (void)exec;
     for (int64_t r = 0; r < R; r++) {
-        const float *const cos_row = cos_table + (start + r) * (D / 2);
-        const float *const sin_row = sin_table + (start + r) * (D / 2);
+        const int64_t position = (base == NULL ? 0 : *base) + start + r;
+        const float *const cos_row = cos_table + position * (D / 2);
+        const float *const sin_row = sin_table + position * (D / 2);
         const int64_t queries = r * (H + 2 * G) * D, keys = queries + H * D, values = keys + G * D;
         for (int64_t h = 0; h < H; h++)
             rotate_head(qkv, queries + h * D, qkv, queries + h * D, cos_row, sin_row, dtype, 1.0, D);
         for (int64_t g = 0; g < G; g++) {
-            const int64_t place = (g * capacity + start + r) * D;
+            const int64_t place = (g * capacity + position) * D;
             rotate_head(key_cache, place, qkv, keys + g * D, cos_row, sin_row, dtype, 1.0, D);
             for (int64_t i = 0; i < D; i++)
                 ls_ref_set(value_cache, dtype, place + i, ls_ref_get(qkv, dtype, values + g * D + i));

@@ -164,13 +164,14 @@ WRAP(attention_backward,
      first_key, sample)
 WRAP(rope_append,
      (ls_exec * e, void *qkv, void *key_cache, void *value_cache, const float *cos_table, const float *sin_table,
-      ls_dtype dtype, int64_t start, int64_t R, int64_t H, int64_t G, int64_t D, int64_t capacity),
-     (e, qkv, key_cache, value_cache, cos_table, sin_table, dtype, start, R, H, G, D, capacity), qkv, key_cache,
-     value_cache, cos_table, sin_table)
+      ls_dtype dtype, const int32_t *base, int64_t start, int64_t R, int64_t H, int64_t G, int64_t D, int64_t capacity),
+     (e, qkv, key_cache, value_cache, cos_table, sin_table, dtype, base, start, R, H, G, D, capacity), qkv, key_cache,
+     value_cache, cos_table, sin_table, base)
 WRAP(attention_cached,
      (ls_exec * e, void *out, const void *qkv, const void *key_cache, const void *value_cache, ls_dtype dtype,
-      float scale, int64_t start, int64_t R, int64_t H, int64_t G, int64_t D, int64_t capacity),
-     (e, out, qkv, key_cache, value_cache, dtype, scale, start, R, H, G, D, capacity), out, qkv, key_cache, value_cache)
+      float scale, const int32_t *base, int64_t start, int64_t R, int64_t H, int64_t G, int64_t D, int64_t capacity),
+     (e, out, qkv, key_cache, value_cache, dtype, scale, base, start, R, H, G, D, capacity), out, qkv, key_cache,
+     value_cache, base)
 WRAP(draft_token,
      (ls_exec * e, ls_round *round, double *q, const float *logits, const ls_sampling *sampling, double confidence,
       int32_t end_of_text, int64_t V),

@@ -15,21 +15,22 @@ static int most_executions;        /* of any layer at any position within a roun
 static int64_t below_exit;         /* row executions of layers below `exit_layer` */
 static int exit_layer;
 
-ls_status __real_ls_decode_layers(ls_decode *decode, float *hidden, int first_layer, int last_layer, int64_t start,
-                                  int64_t R);
-ls_status __wrap_ls_decode_layers(ls_decode *decode, float *hidden, int first_layer, int last_layer, int64_t start,
-                                  int64_t R);
+ls_status __real_ls_decode_layers(ls_decode *decode, float *hidden, int first_layer, int last_layer,
+                                  const int32_t *base, int64_t start, int64_t R);
+ls_status __wrap_ls_decode_layers(ls_decode *decode, float *hidden, int first_layer, int last_layer,
+                                  const int32_t *base, int64_t start, int64_t R);
 
-ls_status __wrap_ls_decode_layers(ls_decode *decode, float *hidden, int first_layer, int last_layer, int64_t start,
-                                  int64_t R)
+ls_status __wrap_ls_decode_layers(ls_decode *decode, float *hidden, int first_layer, int last_layer,
+                                  const int32_t *base, int64_t start, int64_t R)
 {
+    const int64_t first = start + (base == NULL ? 0 : *base);
     for (int l = first_layer; l < last_layer; l++)
         for (int64_t r = 0; r < R; r++) {
-            const int count = ++executions[l][start + r];
+            const int count = ++executions[l][first + r];
             if (count > most_executions) most_executions = count;
             if (l < exit_layer) below_exit++;
         }
-    return __real_ls_decode_layers(decode, hidden, first_layer, last_layer, start, R);
+    return __real_ls_decode_layers(decode, hidden, first_layer, last_layer, base, start, R);
 }
 
 static ls_decode_options greedy(ls_decode_mode mode, int exit, int draft_tokens, int64_t max_new_tokens)
@@ -166,7 +167,7 @@ static int32_t next_token(const small_model *bench, const int32_t *tokens, int64
     float *hidden = calloc((size_t)(count * SMALL_HIDDEN), sizeof *hidden), logits[V];
     assert_int_equal(ls_decode_create(&decode, &bench->model, count, count), LS_OK);
     assert_int_equal(ls_decode_embed(decode, hidden, tokens, count), LS_OK);
-    assert_int_equal(ls_decode_layers(decode, hidden, 0, L, 0, count), LS_OK);
+    assert_int_equal(ls_decode_layers(decode, hidden, 0, L, NULL, 0, count), LS_OK);
     assert_int_equal(ls_decode_logits(decode, logits, hidden + (count - 1) * SMALL_HIDDEN, 1), LS_OK);
     ls_decode_destroy(decode);
     free(hidden);
@@ -342,7 +343,8 @@ static void exact_next(double *probability, small_model *bench, int64_t count, c
     ls_candidate scratch[V];
     assert_int_equal(ls_decode_create(&decode, &bench->model, count, count), LS_OK);
     assert_int_equal(ls_decode_embed(decode, hidden, prompt, count), LS_OK);
-    assert_int_equal(ls_decode_layers(decode, hidden, 0, (int)bench->model.config.num_hidden_layers, 0, count), LS_OK);
+    assert_int_equal(ls_decode_layers(decode, hidden, 0, (int)bench->model.config.num_hidden_layers, NULL, 0, count),
+                     LS_OK);
     assert_int_equal(ls_decode_logits(decode, logits, hidden + (count - 1) * SMALL_HIDDEN, 1), LS_OK);
     ls_decode_destroy(decode);
     ls_distribution(probability, logits, V, sampling, scratch);

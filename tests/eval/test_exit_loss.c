@@ -59,7 +59,7 @@ static void add_by_layers(double *sum, const loss_fixture *fixture, int64_t star
     assert_int_equal(ls_token_file_read(&fixture->file, LS_SPLIT_VALIDATION, start, T + 1, tokens), LS_OK);
     assert_int_equal(ls_decode_embed(decode, hidden, tokens, T), LS_OK);
     for (int l = 0; l < L; l++) {
-        assert_int_equal(ls_decode_layers(decode, hidden, l, l + 1, 0, T), LS_OK);
+        assert_int_equal(ls_decode_layers(decode, hidden, l, l + 1, NULL, 0, T), LS_OK);
         for (int64_t t = 0; t < T; t++) {
             assert_int_equal(ls_decode_logits(decode, logits, hidden + t * C, 1), LS_OK);
             sum[l] -= log(ls_softmax_at(logits, V, tokens[t + 1]));

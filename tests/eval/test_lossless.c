@@ -36,8 +36,8 @@ ls_status __wrap_ls_decode_create(ls_decode **out, const ls_model *model, int64_
 void __wrap_ls_decode_destroy(ls_decode *decode);
 ls_status __wrap_ls_decode_embed(ls_decode *decode, float *hidden, const int32_t *tokens, int64_t R);
 ls_status __wrap_ls_decode_embed_there(ls_decode *decode, float *hidden, const int32_t *tokens, int64_t R);
-ls_status __wrap_ls_decode_layers(ls_decode *decode, float *hidden, int first_layer, int last_layer, int64_t start,
-                                  int64_t R);
+ls_status __wrap_ls_decode_layers(ls_decode *decode, float *hidden, int first_layer, int last_layer,
+                                  const int32_t *base, int64_t start, int64_t R);
 ls_status __wrap_ls_decode_logits(ls_decode *decode, float *logits, const float *hidden, int64_t R);
 
 bool __wrap_ls_accept_draft(const double *p, const double *q, int32_t token, double u)
@@ -79,10 +79,11 @@ ls_status __wrap_ls_decode_embed(ls_decode *decode, float *hidden, const int32_t
     return __wrap_ls_decode_embed_there(decode, hidden, tokens, R);
 }
 
-ls_status __wrap_ls_decode_layers(ls_decode *decode, float *hidden, int first_layer, int last_layer, int64_t start,
-                                  int64_t R)
+ls_status __wrap_ls_decode_layers(ls_decode *decode, float *hidden, int first_layer, int last_layer,
+                                  const int32_t *base, int64_t start, int64_t R)
 {
     (void)decode;
+    if (base != NULL) start += *base;
     for (int l = first_layer; l < last_layer; l++)
         for (int64_t r = 0; r < R; r++) {
             float *state = hidden + r * C;

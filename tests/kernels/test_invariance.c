@@ -1,6 +1,7 @@
 /* Bits that must not change: a row of a decoding op with the number of rows, with the other rows and with their NaN;
  * any op with the number of threads. Greedy speculation is lossless because of this, and resume exact. */
 #include "kernel_check.h"
+#include "kernels/case_ops.h"
 
 #include <math.h>
 #include <omp.h>
@@ -226,6 +227,31 @@ static void check_other_rows(const row_op *op, ls_exec *exec, const ls_case_run 
     }
 }
 
+/* Positions counted from memory, with a cache that goes on: the device then does not know the length from its host. */
+static void check_base(const row_op *op, ls_exec *exec, const ls_case_run *want, const char *where, int *failures)
+{
+    if (op->what.capacity == 0) return;
+    ls_case_run got;
+    ls_case what = op->what;
+    what.options |= LS_CASE_BASE;
+    what.capacity += 300;
+    const row_op longer = op->describe(what);
+    prepare(&got, &what, exec);
+    for (int k = 0; k < 2; k++) {
+        const char *const cache = k == 0 ? "key_cache" : "value_cache";
+        const size_t bytes = element_bytes(&got, &(row_layout){.name = cache}) * (size_t)what.D;
+        for (int64_t g = 0; g < what.G; g++)
+            memcpy((unsigned char *)ls_case_data(&got, cache) + (size_t)(g * what.capacity) * bytes,
+                   (unsigned char *)ls_case_data(want, cache) + (size_t)(g * op->what.capacity) * bytes,
+                   (size_t)(what.start + what.R) * bytes);
+    }
+    ls_case_call(&got);
+    for (int64_t r = 0; r < MOST_ROWS; r++)
+        expect_same_row((row_of){&got, &longer, r}, (row_of){want, op, r}, where, "with its position in memory",
+                        failures);
+    ls_case_finish(&got);
+}
+
 static void check_rows(const row_op *op, ls_exec *exec, const ls_case_run *want, const char *where, int *failures)
 {
     ls_case_run inputs;
@@ -233,6 +259,7 @@ static void check_rows(const row_op *op, ls_exec *exec, const ls_case_run *want,
     check_fewer_rows(op, exec, want, where, failures);
     check_alone(op, exec, &inputs, want, where, failures);
     check_other_rows(op, exec, want, where, failures);
+    check_base(op, exec, want, where, failures);
     ls_case_finish(&inputs);
 }
 

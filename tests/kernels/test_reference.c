@@ -102,7 +102,7 @@ static void rope_turns_pairs_half_a_head_apart(void **state)
     for (int i = 0; i < 12; i++) NEAR(qkv[i], (double)start[i]); /* row 0 */
 
     float keys[8] = {0}, values[8] = {0};
-    ls_rope_append_ref(exec, qkv, keys, values, cosine, sine, LS_F32, 1, 1, 1, 1, 4, 2);
+    ls_rope_append_ref(exec, qkv, keys, values, cosine, sine, LS_F32, NULL, 1, 1, 1, 1, 4, 2);
     const double key_want[] = {0, 0, 0, 0, -7, 6, 5, 8}, value_want[] = {0, 0, 0, 0, 9, 10, 11, 12};
     for (int i = 0; i < 4; i++) NEAR(qkv[i], want[i]);
     for (int i = 4; i < 12; i++) NEAR(qkv[i], (double)start[i]);
@@ -132,7 +132,7 @@ static void attention_weighs_the_past(void **state)
     NEAR(lse[1], log(3.0));
 
     const float keys[] = {0, 0, third, 0}, values[] = {8, 0, 0, 4};
-    ls_attention_cached_ref(exec, out, qkv + 8, keys, values, LS_F32, 1.0f, 1, 1, 2, 1, 2, 2);
+    ls_attention_cached_ref(exec, out, qkv + 8, keys, values, LS_F32, 1.0f, NULL, 1, 1, 2, 1, 2, 2);
     for (int i = 0; i < 4; i++) NEAR(out[i], want[4 + i]);
 }
 

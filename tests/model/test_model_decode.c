@@ -58,7 +58,7 @@ static void advance(session *s, int64_t first, int64_t count, int last)
 {
     float *hidden = s->hidden + first * s->C;
     assert_ok(ls_decode_embed(s->decode, hidden, s->t.tokens + first, count));
-    assert_ok(ls_decode_layers(s->decode, hidden, 0, last, first, count));
+    assert_ok(ls_decode_layers(s->decode, hidden, 0, last, NULL, first, count));
     assert_ok(ls_decode_logits(s->decode, s->logits + first * s->V, hidden, count));
 }
 
@@ -151,7 +151,7 @@ static void ranges_compose(void **state)
             memcpy(whole, hidden, bytes);
             for (int E = 1; E < s.L; E++) {
                 for (int64_t t = 20; t < 29; t++) advance(&s, t, 1, E);
-                assert_ok(ls_decode_layers(s.decode, hidden, E, s.L, 20, 9));
+                assert_ok(ls_decode_layers(s.decode, hidden, E, s.L, NULL, 20, 9));
                 assert_true(same_bits(whole, hidden, bytes));
             }
             free(whole);
@@ -213,9 +213,9 @@ static void refusals(void **state)
     assert_fails(ls_decode_create(&other, &s.t.model, 0, 8), LS_BAD_INPUT, "0 positions");
     const int32_t foreign = 67;
     assert_fails(ls_decode_embed(s.decode, s.hidden, &foreign, 1), LS_BAD_INPUT, "token id 67");
-    assert_fails(ls_decode_layers(s.decode, s.hidden, 0, 4, 35, 6), LS_BAD_INPUT, "a context of 40");
-    assert_fails(ls_decode_layers(s.decode, s.hidden, 0, 5, 0, 1), LS_INTERNAL, "layers 0 to 5");
-    assert_fails(ls_decode_layers(s.decode, s.hidden, 0, 4, 0, 41), LS_INTERNAL, "41 rows");
+    assert_fails(ls_decode_layers(s.decode, s.hidden, 0, 4, NULL, 35, 6), LS_BAD_INPUT, "a context of 40");
+    assert_fails(ls_decode_layers(s.decode, s.hidden, 0, 5, NULL, 0, 1), LS_INTERNAL, "layers 0 to 5");
+    assert_fails(ls_decode_layers(s.decode, s.hidden, 0, 4, NULL, 0, 41), LS_INTERNAL, "41 rows");
     session_destroy(&s);
 }
 

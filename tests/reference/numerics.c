@@ -71,7 +71,8 @@ static ls_status decode_sample(const ls_model *model, ls_decode *decode, float *
     for (int64_t first = 0; first < p->T; first += p->rows_at_once) {
         const int64_t left = p->T - first, rows = left < p->rows_at_once ? left : p->rows_at_once;
         LS_TRY(ls_decode_embed(decode, hidden + first * C, tokens + first, rows));
-        LS_TRY(ls_decode_layers(decode, hidden + first * C, 0, (int)model->config.num_hidden_layers, first, rows));
+        LS_TRY(
+            ls_decode_layers(decode, hidden + first * C, 0, (int)model->config.num_hidden_layers, NULL, first, rows));
         LS_TRY(ls_decode_logits(decode, logits + first * V, hidden + first * C, rows));
     }
     return LS_OK;
