@@ -1,4 +1,5 @@
-/* Training benchmarks: steps against the best matrix product, what dropped samples save, what exits cost in memory. */
+/* Training benchmarks: steps against the best matrix product, what dropped samples save, what exits cost in memory,
+ * what the link to the host makes of an update. */
 #include "core/clock.h"
 #include "core/memory.h"
 #include "core/random.h"
@@ -7,6 +8,8 @@
 #include "train/bench.h"
 
 #include <stdlib.h>
+
+enum { BENCH_LANE = 4 << 20 }; /* the default of optimizer.lane_mib */
 
 typedef struct bench_run {
     ls_model model;
@@ -41,14 +44,24 @@ static ls_status create_batch(bench_run *run, const ls_model_config *config, int
     return LS_OK;
 }
 
+static ls_status create_optimizer(bench_run *run, ls_offload offload)
+{
+    const ls_optimizer_options options = {.beta1 = 0.9,
+                                          .beta2 = 0.95,
+                                          .epsilon = 1e-8,
+                                          .weight_decay = 0.1,
+                                          .clip_norm = 1.0,
+                                          .offload = offload,
+                                          .lane_elements = BENCH_LANE};
+    LS_TRY(ls_optimizer_create(&run->optimizer, &run->model, &options));
+    return ls_optimizer_initialize(&run->optimizer, 1);
+}
+
 static ls_status create(bench_run *run, const ls_bench *bench, const ls_model_config *config, int64_t B, int64_t T)
 {
-    const ls_optimizer_options options = {
-        .beta1 = 0.9, .beta2 = 0.95, .epsilon = 1e-8, .weight_decay = 0.1, .clip_norm = 1.0};
     *run = (bench_run){0};
     LS_TRY(ls_model_create(&run->model, bench->exec, config, bench->dtype));
-    LS_TRY(ls_optimizer_create(&run->optimizer, &run->model, &options));
-    LS_TRY(ls_optimizer_initialize(&run->optimizer, 1));
+    LS_TRY(create_optimizer(run, LS_OFFLOAD_NONE));
     LS_TRY(ls_training_create(&run->training, &run->model, B, T, false));
     return create_batch(run, config, B, T);
 }
@@ -158,12 +171,48 @@ static ls_status memory_case(ls_bench *bench, bench_run *run)
     return LS_OK;
 }
 
+static ls_status timed_update(bench_run *run, double *seconds)
+{
+    enum { ROUNDS = 7 };
+    double each[ROUNDS];
+    for (int round = -1; round < ROUNDS; round++) {
+        const double begin = ls_seconds_now();
+        LS_TRY(ls_optimizer_update(&run->optimizer, 1e-4, 0.0));
+        LS_TRY(ls_exec_status(run->model.exec));
+        if (round >= 0) each[round] = ls_seconds_now() - begin;
+    }
+    *seconds = ls_median(each, ROUNDS);
+    return LS_OK;
+}
+
+/* GB/s are those of one direction of the link, on which all moments come while as many go. */
+static ls_status offload_case(ls_bench *bench, bench_run *run)
+{
+    double near, far;
+    if (!ls_exec_has_queues(bench->exec)) return LS_OK;
+    LS_TRY(timed_update(run, &near));
+    ls_optimizer_destroy(&run->optimizer);
+    LS_TRY(create_optimizer(run, LS_OFFLOAD_MOMENTS));
+    LS_TRY(timed_update(run, &far));
+    const double bytes = (double)(LS_MOMENTS * sizeof(float)) * (double)run->model.table.elements;
+    ls_bench_report(bench, &(ls_bench_row){.name = "update, moments in the host's memory / on the GPU, 135M",
+                                           .share_of_ceiling = -1,
+                                           .target = -1,
+                                           .ratio = far / near,
+                                           .tokens_per_second = -1,
+                                           .gflops = -1,
+                                           .gbps = bytes / far * 1e-9,
+                                           .milliseconds = far * 1e3});
+    return LS_OK;
+}
+
 static ls_status large(ls_bench *bench, bench_run *run)
 {
     const ls_model_config config = ls_bench_shape_135m();
     LS_TRY(create(run, bench, &config, 8, 512));
     LS_TRY(step_case(bench, run, "training step, 135M, T=512, B=8", 0.70, 5));
-    return memory_case(bench, run);
+    LS_TRY(memory_case(bench, run));
+    return offload_case(bench, run);
 }
 
 static ls_status small(ls_bench *bench, bench_run *run)

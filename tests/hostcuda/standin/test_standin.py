@@ -289,14 +289,14 @@ class Failures(Standin):
         """Enough for what every run has pinned, and no moment more."""
         self.refused("cannot pin", "the first moments", "optimizer.offload: none", arguments=OFFLOAD, pinned=16)
 
-    def interrupted(self, failure, says):
+    def interrupted(self, failure, says, *options):
         """A call fails in the middle of a step after the first checkpoint: the run continues from there, bit for bit."""
         self.train_cuda("whole")
         shutil.copytree(self.path("whole"), self.path("far"))
         for step in (16, 20):
             os.unlink(self.path(f"far/checkpoints/step-{step:08d}.h5"))
         before = self.read("far/checkpoints/step-00000008.h5")
-        status, _, err = self.cuda("train", "config.yaml", "device=cuda", "run_dir=far", *RECIPE, "--resume",
+        status, _, err = self.cuda("train", "config.yaml", "device=cuda", "run_dir=far", *RECIPE, *options, "--resume",
                                    fail_in=2500, failure=failure)
         last = [line for line in err.splitlines() if line.startswith("layerskip: ")]
         self.assertEqual((2, 1), (status, len(last)), err)
@@ -312,6 +312,9 @@ class Failures(Standin):
 
     def test_failure_in_a_step(self):
         self.interrupted(999, ["the GPU failed while"])
+
+    def test_failure_with_moments_on_their_way(self):
+        self.interrupted(999, ["the GPU failed while"], *OFFLOAD)
 
 
 class Absent(Standin):
