@@ -48,6 +48,19 @@ static void matmul_call(const ls_case_run *run)
 
 static double matmul_flop(const ls_case *c) { return 2.0 * (double)c->M * (double)c->N * (double)c->K; }
 
+static void matmul_bias_declare(ls_case_run *run)
+{
+    matmul_declare(run);
+    add_typed(run, "bias", run->what.N, LS_FILL_SPREAD);
+}
+
+static void matmul_bias_call(const ls_case_run *run)
+{
+    const ls_case *const c = &run->what;
+    OPS->matmul_bias(run->exec, DATA("out"), DATA("a"), DATA("b"), DATA("bias"), run->dtype, c->M, c->N, c->K,
+                     c->flags);
+}
+
 static void matmul_rows_declare(ls_case_run *run)
 {
     const ls_case *const c = &run->what;
@@ -474,6 +487,7 @@ static void convert_call(const ls_case_run *run)
 
 const ls_case_op ls_case_ops[LS_OP_COUNT] = {
     [LS_OP_matmul] = {matmul_declare, NULL, matmul_call, matmul_flop},
+    [LS_OP_matmul_bias] = {matmul_bias_declare, NULL, matmul_bias_call, matmul_flop},
     [LS_OP_matmul_rows] = {matmul_rows_declare, NULL, matmul_rows_call, matmul_rows_flop},
     [LS_OP_bias_add] = {bias_add_declare, NULL, bias_add_call, bias_flop},
     [LS_OP_bias_backward] = {bias_backward_declare, NULL, bias_backward_call, bias_flop},

@@ -83,6 +83,19 @@ static void matmul_cases(ls_case_list *list)
                 (ls_case){.op = LS_OP_matmul, .M = large[i][0], .N = large[i][1], .K = large[i][2], .flags = flags});
 }
 
+static void matmul_bias_cases(ls_case_list *list)
+{
+    static const int64_t shapes[][3] = {{1, 1, 1},   {7, 37, 29},   {64, 64, 32},  {19, 257, 33},
+                                        {65, 67, 3}, {530, 270, 5}, {5, 1100, 12}, {513, 31, 16},
+                                        {0, 5, 4},   {5, 0, 4},     {5, 4, 0}};
+    for (unsigned flags = 0; flags < LS_ACCUMULATE; flags++)
+        for (size_t i = 0; i < COUNT(shapes); i++)
+            add_both(
+                list,
+                (ls_case){
+                    .op = LS_OP_matmul_bias, .M = shapes[i][0], .N = shapes[i][1], .K = shapes[i][2], .flags = flags});
+}
+
 static void matmul_rows_cases(ls_case_list *list)
 {
     static const int64_t rows[] = {0, 1, 2, 3, 4, 5, 7, 8, 9, 12, 15, 16, 17, 33, 49};
@@ -375,6 +388,12 @@ static void product_benchmarks(ls_case_list *list, const shape *s)
     static const int64_t rows[] = {1, 8, 16};
     for (size_t i = 0; i < COUNT(linear); i++) linear_benchmarks(list, s->B * s->T, linear[i][0], linear[i][1]);
     linear_benchmarks(list, HEAD_ROWS, s->V, s->C);
+    add_both(list, (ls_case){.op = LS_OP_matmul_bias,
+                             .options = LS_CASE_BENCHMARK,
+                             .M = s->B * s->T,
+                             .N = linear[0][0],
+                             .K = s->C,
+                             .flags = LS_TRANSPOSE_B});
     for (size_t r = 0; r < COUNT(rows); r++) {
         ls_case what = {.op = LS_OP_matmul_rows, .options = LS_CASE_BENCHMARK, .R = rows[r]};
         for (size_t i = 0; i < COUNT(linear); i++) {
@@ -455,6 +474,7 @@ ls_status ls_case_list_make(ls_case_list *out)
     static const ls_op slab[] = {LS_OP_rmsnorm_forward, LS_OP_rmsnorm_backward, LS_OP_residual_add, LS_OP_gather_cast};
     *out = (ls_case_list){0};
     matmul_cases(out);
+    matmul_bias_cases(out);
     matmul_rows_cases(out);
     bias_cases(out, LS_OP_bias_add);
     bias_cases(out, LS_OP_bias_backward);

@@ -32,6 +32,10 @@ enum {
 typedef void ls_matmul_op(ls_exec *exec, void *out, ls_dtype out_dtype, const void *a, const void *b, ls_dtype dtype,
                           int64_t M, int64_t N, int64_t K, unsigned flags);
 
+/* out[M,N] = A[M,K] B[K,N] + bias[n], rounded once. The flags but LS_ACCUMULATE. out aliases nothing. */
+typedef void ls_matmul_bias_op(ls_exec *exec, void *out, const void *a, const void *b, const void *bias, ls_dtype dtype,
+                               int64_t M, int64_t N, int64_t K, unsigned flags);
+
 /* out[R,N] = x[R,K] weight[N,K]^T for decoding: weights are read once for up to 16 rows, and a row of the result does
  * not depend, to the bit, on R, on the other rows, or on the number of threads. Any R >= 0. */
 typedef void ls_matmul_rows_op(ls_exec *exec, void *out, ls_dtype out_dtype, const void *x, const void *weight,
@@ -221,6 +225,7 @@ typedef void ls_convert_op(ls_exec *exec, void *out, ls_dtype out_dtype, const v
 
 #define LS_OP_LIST(X)                                                                                                  \
     X(matmul)                                                                                                          \
+    X(matmul_bias)                                                                                                     \
     X(matmul_rows)                                                                                                     \
     X(bias_add)                                                                                                        \
     X(bias_backward)                                                                                                   \

@@ -91,6 +91,10 @@ TIMED(matmul,
       (ls_exec * exec, void *out, ls_dtype out_dtype, const void *a, const void *b, ls_dtype dtype, int64_t M,
        int64_t N, int64_t K, unsigned flags),
       (exec, out, out_dtype, a, b, dtype, M, N, K, flags))
+TIMED(matmul_bias,
+      (ls_exec * exec, void *out, const void *a, const void *b, const void *bias, ls_dtype dtype, int64_t M, int64_t N,
+       int64_t K, unsigned flags),
+      (exec, out, a, b, bias, dtype, M, N, K, flags))
 TIMED(matmul_rows,
       (ls_exec * exec, void *out, ls_dtype out_dtype, const void *x, const void *weight, ls_dtype dtype, int64_t R,
        int64_t N, int64_t K),

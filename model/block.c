@@ -56,10 +56,14 @@ static void project(const block_view *v, void *out, const void *x, int64_t offse
     v->ops->matmul(v->exec, out, v->dtype, x, weight(v, offset), v->dtype, v->R, N, K, LS_TRANSPOSE_B);
 }
 
-/* x[R,N] += b[N], where there is one */
-static void add_bias(const block_view *v, void *x, int64_t offset, int64_t N)
+/* out[R,N] = x[R,K] W[N,K]^T + b[N]; bias < 0: the model has none */
+static void project_with_bias(const block_view *v, void *out, const void *x, int64_t offset, int64_t bias, int64_t N,
+                              int64_t K)
 {
-    if (offset >= 0) v->ops->bias_add(v->exec, x, weight(v, offset), v->dtype, v->R, N);
+    if (bias < 0)
+        project(v, out, x, offset, N, K);
+    else
+        v->ops->matmul_bias(v->exec, out, x, weight(v, offset), weight(v, bias), v->dtype, v->R, N, K, LS_TRANSPOSE_B);
 }
 
 /* db[N] += sum of dout[R,N] over rows */
@@ -88,14 +92,12 @@ static void attention_forward(const block_view *v)
     const ls_saved_block *s = v->saved;
     v->ops->rmsnorm_forward(v->exec, s->normed1, s->rstd1, v->act->residual, v->who->in_slot,
                             weight(v, v->at->input_norm), v->dtype, v->n, v->T, v->C, v->epsilon);
-    project(v, s->qkv, s->normed1, v->at->qkv, v->QKV, v->C);
-    add_bias(v, s->qkv, v->at->qkv_bias, v->QKV);
+    project_with_bias(v, s->qkv, s->normed1, v->at->qkv, v->at->qkv_bias, v->QKV, v->C);
     v->ops->rope(v->exec, s->qkv, v->model->rope_cos, v->model->rope_sin, v->positions, v->who->sample, v->dtype, 0,
                  v->n, v->T, v->H, v->G, v->D);
     v->ops->attention_forward(v->exec, s->attention, s->lse, s->qkv, v->first_key, v->who->sample, v->dtype,
                               v->attention_scale, v->n, v->T, v->H, v->G, v->D);
-    project(v, v->act->y, s->attention, v->at->attention_out, v->C, v->H * v->D);
-    add_bias(v, v->act->y, v->at->attention_out_bias, v->C);
+    project_with_bias(v, v->act->y, s->attention, v->at->attention_out, v->at->attention_out_bias, v->C, v->H * v->D);
     v->ops->residual_add(v->exec, v->act->residual, v->who->mid_slot, v->who->in_slot, v->act->y, v->dtype, v->scale,
                          v->n, v->T, v->C);
 }

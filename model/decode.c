@@ -144,11 +144,20 @@ static void project(const ls_decode *d, void *out, const void *x, int64_t offset
         exec->ops->matmul(exec, out, dtype, x, weight, dtype, R, N, K, LS_TRANSPOSE_B);
 }
 
-/* x[R,N] += b[N], where there is one; rounded as in training, each row on its own. */
-static void add_bias(const ls_decode *d, void *x, int64_t offset, int64_t R, int64_t N)
+/* out[R,N] = x[R,K] W[N,K]^T + b[N]; bias < 0: the model has none. Many rows round once, as in training; few, whose
+ * rows do not depend on each other, round the product first. */
+static void project_with_bias(const ls_decode *d, void *out, const void *x, int64_t offset, int64_t bias, int64_t R,
+                              int64_t N, int64_t K)
 {
-    const ls_model *model = d->model;
-    if (offset >= 0) model->exec->ops->bias_add(model->exec, x, ls_model_weight(model, offset), model->dtype, R, N);
+    ls_exec *exec = d->model->exec;
+    const ls_dtype dtype = d->model->dtype;
+    if (bias >= 0 && R > LS_DECODE_ROWS) {
+        exec->ops->matmul_bias(exec, out, x, ls_model_weight(d->model, offset), ls_model_weight(d->model, bias), dtype,
+                               R, N, K, LS_TRANSPOSE_B);
+        return;
+    }
+    project(d, out, x, offset, R, N, K);
+    if (bias >= 0) exec->ops->bias_add(exec, out, ls_model_weight(d->model, bias), dtype, R, N);
 }
 
 static void norm(const ls_decode *d, const float *hidden, int64_t offset, int64_t R)
@@ -176,14 +185,12 @@ static void run_block(const ls_decode *d, float *hidden, int layer, const int32_
     void *const keys = d->key_cache[layer], *const values = d->value_cache[layer];
 
     norm(d, hidden, at->input_norm, R);
-    project(d, d->qkv, d->normed, at->qkv, R, (H + 2 * G) * D, C);
-    add_bias(d, d->qkv, at->qkv_bias, R, (H + 2 * G) * D);
+    project_with_bias(d, d->qkv, d->normed, at->qkv, at->qkv_bias, R, (H + 2 * G) * D, C);
     exec->ops->rope_append(exec, d->qkv, keys, values, model->rope_cos, model->rope_sin, model->dtype, base, start, R,
                            H, G, D, d->capacity);
     exec->ops->attention_cached(exec, d->attention, d->qkv, keys, values, model->dtype, (float)(1.0 / sqrt((double)D)),
                                 base, start, R, H, G, D, d->capacity);
-    project(d, d->branch, d->attention, at->attention_out, R, C, H * D);
-    add_bias(d, d->branch, at->attention_out_bias, R, C);
+    project_with_bias(d, d->branch, d->attention, at->attention_out, at->attention_out_bias, R, C, H * D);
     add_branch(d, hidden, R);
 
     norm(d, hidden, at->post_norm, R);

@@ -24,7 +24,8 @@ static ls_status time_case(ls_case_run *run, double *seconds)
  */
 static bool computes(ls_op op)
 {
-    return op == LS_OP_matmul || op == LS_OP_attention_forward || op == LS_OP_attention_backward;
+    return op == LS_OP_matmul || op == LS_OP_matmul_bias || op == LS_OP_attention_forward ||
+           op == LS_OP_attention_backward;
 }
 
 static ls_status bench_case(ls_bench *bench, const ls_case *what)

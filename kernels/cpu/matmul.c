@@ -11,6 +11,8 @@
 #include <omp.h>
 #include <stdlib.h>
 
+#define BIAS 0x100u /* beside the flags of a product: it has one */
+
 typedef struct plan_key {
     int64_t M, N, K;    /* of the whole product */
     int64_t rows, cols; /* of the tile */
@@ -21,7 +23,7 @@ typedef struct plan_key {
 typedef struct plan {
     plan_key key;
     dnnl_primitive_t primitive;
-    dnnl_memory_desc_t a, b, out;
+    dnnl_memory_desc_t a, b, out, bias;
     size_t scratch_bytes;
     struct plan *next;
 } plan;
@@ -107,7 +109,7 @@ typedef struct product {
     int64_t M, N, K, rows, cols, tiles_down, tiles_across;
     size_t a_element, out_element;
     unsigned flags;
-    const unsigned char *a, *b;
+    const unsigned char *a, *b, *bias; /* bias NULL: none */
     unsigned char *out;
 } product;
 
@@ -159,7 +161,12 @@ static ls_status describe(plan *entry, dnnl_matmul_desc_t *description)
     LS_TRY(check(dnnl_memory_desc_init_by_strides(&entry->b, 2, b_size, type_of(key->dtype), b_stride), "b"));
     LS_TRY(
         check(dnnl_memory_desc_init_by_strides(&entry->out, 2, out_size, type_of(key->out_dtype), out_stride), "out"));
-    return check(dnnl_matmul_desc_init(description, &entry->a, &entry->b, NULL, &entry->out), "description");
+    if (!(key->flags & BIAS))
+        return check(dnnl_matmul_desc_init(description, &entry->a, &entry->b, NULL, &entry->out), "description");
+    const dnnl_dims_t bias_size = {1, key->cols}, bias_stride = {key->cols, 1};
+    LS_TRY(
+        check(dnnl_memory_desc_init_by_strides(&entry->bias, 2, bias_size, type_of(key->dtype), bias_stride), "bias"));
+    return check(dnnl_matmul_desc_init(description, &entry->a, &entry->b, &entry->bias, &entry->out), "description");
 }
 
 static ls_status make_primitive(cpu_state *state, plan *entry)
@@ -215,9 +222,10 @@ static plan *plan_for(ls_exec *exec, cpu_state *state, const plan_key *key)
 }
 
 static ls_status run_tile(const cpu_state *state, const plan *entry, dnnl_stream_t stream, const void *a, const void *b,
-                          void *out, void *scratch)
+                          const void *bias, void *out, void *scratch)
 {
-    dnnl_memory_t memory[4] = {NULL, NULL, NULL, NULL};
+    dnnl_memory_t memory[5] = {NULL, NULL, NULL, NULL, NULL};
+    const int count = bias == NULL ? 4 : 5;
     dnnl_memory_desc_t scratch_desc;
     const dnnl_dims_t scratch_size = {(int64_t)entry->scratch_bytes};
     ls_status status = check(dnnl_memory_desc_init_by_tag(&scratch_desc, 1, scratch_size, dnnl_u8, dnnl_a), "scratch");
@@ -226,13 +234,17 @@ static ls_status run_tile(const cpu_state *state, const plan *entry, dnnl_stream
     LS_TRY_GOTO(check(dnnl_memory_create(&memory[1], &entry->b, state->engine, (void *)(uintptr_t)b), "b"), done);
     LS_TRY_GOTO(check(dnnl_memory_create(&memory[2], &entry->out, state->engine, out), "out"), done);
     LS_TRY_GOTO(check(dnnl_memory_create(&memory[3], &scratch_desc, state->engine, scratch), "scratch"), done);
+    if (bias != NULL)
+        LS_TRY_GOTO(check(dnnl_memory_create(&memory[4], &entry->bias, state->engine, (void *)(uintptr_t)bias), "bias"),
+                    done);
     const dnnl_exec_arg_t arguments[] = {{DNNL_ARG_SRC, memory[0]},
                                          {DNNL_ARG_WEIGHTS, memory[1]},
                                          {DNNL_ARG_DST, memory[2]},
-                                         {DNNL_ARG_SCRATCHPAD, memory[3]}};
-    LS_TRY_GOTO(check(dnnl_primitive_execute(entry->primitive, stream, 4, arguments), "execute"), done);
+                                         {DNNL_ARG_SCRATCHPAD, memory[3]},
+                                         {DNNL_ARG_BIAS, memory[4]}};
+    LS_TRY_GOTO(check(dnnl_primitive_execute(entry->primitive, stream, count, arguments), "execute"), done);
 done:
-    for (int i = 0; i < 4; i++)
+    for (int i = 0; i < count; i++)
         if (memory[i] != NULL) (void)dnnl_memory_destroy(memory[i]);
     return status;
 }
@@ -246,7 +258,8 @@ static ls_status run_one(ls_exec *exec, const cpu_state *state, const product *p
     const size_t b_offset = (size_t)(p->flags & LS_TRANSPOSE_B ? col * p->K : col) * p->a_element;
     void *scratch = ls_cpu_scratch(exec, omp_get_thread_num(), entry->scratch_bytes + 1);
     if (scratch == NULL) return LS_NO_MEMORY;
-    return run_tile(state, entry, stream, p->a + a_offset, p->b + b_offset,
+    const void *bias = p->bias == NULL ? NULL : p->bias + (size_t)col * p->a_element;
+    return run_tile(state, entry, stream, p->a + a_offset, p->b + b_offset, bias,
                     p->out + (size_t)(row * p->N + col) * p->out_element, scratch);
 }
 
@@ -269,27 +282,31 @@ static void run_tiles(ls_exec *exec, const cpu_state *state, const product *p, i
     if (first != LS_OK) exec->status = first;
 }
 
-static void zero_out(void *out, ls_dtype out_dtype, int64_t M, int64_t N, unsigned flags)
+/* The product of nothing: zeros, or the bias, of the type of out then. */
+static void store_empty_sums(void *out, ls_dtype out_dtype, const void *bias, int64_t M, int64_t N)
 {
-    if (!(flags & LS_ACCUMULATE)) memset(out, 0, (size_t)M * (size_t)N * ls_dtype_size(out_dtype));
+    const size_t row = (size_t)N * ls_dtype_size(out_dtype);
+    if (bias == NULL) memset(out, 0, (size_t)M * row);
+    for (int64_t m = 0; bias != NULL && m < M; m++) memcpy((unsigned char *)out + (size_t)m * row, bias, row);
 }
 
-void ls_matmul_cpu(ls_exec *exec, void *out, ls_dtype out_dtype, const void *a, const void *b, ls_dtype dtype,
-                   int64_t M, int64_t N, int64_t K, unsigned flags)
+/* bias NULL: none. */
+static void multiply(ls_exec *exec, void *out, ls_dtype out_dtype, const void *a, const void *b, const void *bias,
+                     ls_dtype dtype, int64_t M, int64_t N, int64_t K, unsigned flags)
 {
     if (exec->status != LS_OK || M == 0 || N == 0) return;
     if (K == 0) {
-        zero_out(out, out_dtype, M, N, flags);
+        if (!(flags & LS_ACCUMULATE)) store_empty_sums(out, out_dtype, bias, M, N);
         return;
     }
     cpu_state *state = state_of(exec);
     if (state == NULL) return;
-    product p = {.M = M, .N = N, .K = K, .flags = flags, .a = a, .b = b, .out = out};
+    product p = {.M = M, .N = N, .K = K, .flags = flags, .a = a, .b = b, .bias = bias, .out = out};
     p.a_element = ls_dtype_size(dtype);
     p.out_element = ls_dtype_size(out_dtype);
     choose_tiles(&p);
     const int64_t last_rows = M - (p.tiles_down - 1) * p.rows, last_cols = N - (p.tiles_across - 1) * p.cols;
-    plan_key key = {M, N, K, p.rows, p.cols, (int)out_dtype, (int)dtype, flags};
+    plan_key key = {M, N, K, p.rows, p.cols, (int)out_dtype, (int)dtype, flags | (bias == NULL ? 0u : BIAS)};
     const int64_t sizes[4][2] = {{p.rows, p.cols}, {p.rows, last_cols}, {last_rows, p.cols}, {last_rows, last_cols}};
     plan **slots[4] = {&p.whole, &p.right, &p.bottom, &p.corner};
     for (int i = 0; i < 4; i++) {
@@ -303,4 +320,16 @@ void ls_matmul_cpu(ls_exec *exec, void *out, ls_dtype out_dtype, const void *a, 
     if (threads == 1) omp_set_num_threads(1); /* a team of one is no parallel region to oneDNN */
     run_tiles(exec, state, &p, threads);
     if (threads == 1) omp_set_num_threads(visible);
+}
+
+void ls_matmul_cpu(ls_exec *exec, void *out, ls_dtype out_dtype, const void *a, const void *b, ls_dtype dtype,
+                   int64_t M, int64_t N, int64_t K, unsigned flags)
+{
+    multiply(exec, out, out_dtype, a, b, NULL, dtype, M, N, K, flags);
+}
+
+void ls_matmul_bias_cpu(ls_exec *exec, void *out, const void *a, const void *b, const void *bias, ls_dtype dtype,
+                        int64_t M, int64_t N, int64_t K, unsigned flags)
+{
+    multiply(exec, out, dtype, a, b, bias, dtype, M, N, K, flags);
 }

@@ -21,5 +21,6 @@ LS_OP_LIST(LS_CPU_DECLARE)
 
 /* oneDNN behind one function (kernels/cpu/matmul.c). */
 ls_matmul_op ls_matmul_cpu;
+ls_matmul_bias_op ls_matmul_bias_cpu;
 
 #endif

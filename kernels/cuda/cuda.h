@@ -65,18 +65,14 @@ void ls_cuda_timer_close(ls_cuda *cuda);
 /* matmul.c. NULL with `reason` where cuBLASLt is not to be had. */
 ls_cuda_matmul *ls_cuda_matmul_create(char *reason, size_t reason_size);
 void ls_cuda_matmul_destroy(ls_cuda_matmul *matmul);
-void ls_matmul_cuda(ls_exec *exec, void *out, ls_dtype out_dtype, const void *a, const void *b, ls_dtype dtype,
-                    int64_t M, int64_t N, int64_t K, unsigned flags);
+ls_matmul_op ls_matmul_cuda;
+ls_matmul_bias_op ls_matmul_bias_cuda;
 
 /* attention.c, the same for cuDNN. */
 ls_cuda_attention *ls_cuda_attention_create(cudaStream_t stream, char *reason, size_t reason_size);
 void ls_cuda_attention_destroy(ls_cuda_attention *attention);
 void ls_cuda_attention_version(const ls_cuda_attention *attention, char *text, size_t size); /* "cuDNN 9.19.0" */
-void ls_attention_forward_cuda(ls_exec *exec, void *out, float *lse, const void *qkv, const int32_t *first_key,
-                               const int32_t *sample, ls_dtype dtype, float scale, int64_t n, int64_t T, int64_t H,
-                               int64_t G, int64_t D);
-void ls_attention_backward_cuda(ls_exec *exec, void *dqkv, const void *dout, const void *qkv, const void *out,
-                                const float *lse, const int32_t *first_key, const int32_t *sample, ls_dtype dtype,
-                                float scale, int64_t n, int64_t T, int64_t H, int64_t G, int64_t D);
+ls_attention_forward_op ls_attention_forward_cuda;
+ls_attention_backward_op ls_attention_backward_cuda;
 
 #endif

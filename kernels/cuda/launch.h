@@ -26,6 +26,8 @@ extern "C" {
  */
 cudaError_t ls_launch_matmul(cudaStream_t stream, void *out, ls_dtype out_dtype, const void *a, const void *b,
                              ls_dtype dtype, int64_t M, int64_t N, int64_t K, unsigned flags);
+cudaError_t ls_launch_matmul_bias(cudaStream_t stream, void *out, const void *a, const void *b, const void *bias,
+                                  ls_dtype dtype, int64_t M, int64_t N, int64_t K, unsigned flags);
 cudaError_t ls_launch_matmul_rows(cudaStream_t stream, void *out, ls_dtype out_dtype, const void *x, const void *weight,
                                   ls_dtype dtype, int64_t R, int64_t N, int64_t K);
 

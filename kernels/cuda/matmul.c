@@ -3,8 +3,9 @@
  * cuBLASLt thinks in columns. A row-major [rows, cols] matrix is a column-major [cols, rows] one, so
  *   out[M,N] = A[M,K] B[K,N]   is asked for as   out'[N,M] = B'[N,K] A'[K,M]
  * with b as its first operand. A shape that it has no algorithm for, and a machine without the library, get the
- * built-in product. Sums are fp32; partial sums are added up in fp32 too and in a fixed order, so equal calls give
- * equal bits. */
+ * built-in product. A bias is added where the product is stored (the bias epilogue): a pass over the result less. The
+ * library has no epilogue for what else follows a product here. Sums are fp32; partial sums are added up in fp32 too
+ * and in a fixed order, so equal calls give equal bits. */
 #include "kernels/cuda/cuda.h"
 #include "kernels/cuda/launch.h"
 #include "kernels/cuda/library.h"
@@ -19,6 +20,8 @@
 #define LIBRARY LIBRARY_OF(CUBLAS_VER_MAJOR) /* whose headers this is built with */
 #define WORKSPACE ((size_t)32 << 20)         /* what cuBLAS itself takes on an H100 */
 #define BUCKETS 1024
+#define BIAS 0x100u       /* beside the flags of a product: it has one */
+#define BIAS_ALIGNMENT 16 /* below that the built-in product takes it */
 
 /* X(function) */
 #define FUNCTION_LIST(X)                                                                                               \
@@ -142,6 +145,21 @@ static uint32_t bucket_of(const plan_key *key)
 
 static cudaDataType_t data_type(ls_dtype dtype) { return dtype == LS_F32 ? CUDA_R_32F : CUDA_R_16BF; }
 
+static cublasStatus_t describe_bias(const ls_cuda_matmul *lt, const plan *new, ls_dtype dtype)
+{
+    const cublasLtEpilogue_t epilogue = CUBLASLT_EPILOGUE_BIAS;
+    const int32_t type = (int32_t)data_type(dtype);
+    const cublasStatus_t status =
+        lt->cublasLtMatmulDescSetAttribute(new->operation, CUBLASLT_MATMUL_DESC_EPILOGUE, &epilogue, sizeof epilogue);
+    if (status != CUBLAS_STATUS_SUCCESS) return status;
+    return lt->cublasLtMatmulDescSetAttribute(new->operation, CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, &type, sizeof type);
+}
+
+static cublasStatus_t point_to_bias(const ls_cuda_matmul *lt, const plan *known, const void *bias)
+{
+    return lt->cublasLtMatmulDescSetAttribute(known->operation, CUBLASLT_MATMUL_DESC_BIAS_POINTER, &bias, sizeof bias);
+}
+
 static cublasStatus_t describe(const ls_cuda_matmul *lt, plan *new, ls_dtype dtype, ls_dtype out_dtype, bool tf32)
 {
     const plan_key *key = &new->key;
@@ -163,6 +181,7 @@ static cublasStatus_t describe(const ls_cuda_matmul *lt, plan *new, ls_dtype dty
                           : lt->cublasLtMatrixLayoutCreate(&new->second, data_type(dtype), K, M, (int64_t)K);
     if (status == CUBLAS_STATUS_SUCCESS)
         status = lt->cublasLtMatrixLayoutCreate(&new->out, data_type(out_dtype), N, M, (int64_t)N);
+    if (status == CUBLAS_STATUS_SUCCESS && key->flags & BIAS) status = describe_bias(lt, new, dtype);
     return status;
 }
 
@@ -205,8 +224,10 @@ static bool search(const ls_cuda_matmul *lt, plan *new)
     return true;
 }
 
-/* The plan for `key`, made when it is met first; NULL without memory for it. */
-static const plan *plan_for(ls_cuda_matmul *lt, const plan_key *key, ls_dtype dtype, ls_dtype out_dtype, bool tf32)
+/* The plan for `key`, made when it is met first; NULL without memory for it. The search is told a bias's address,
+ * which every call sets anew. */
+static const plan *plan_for(ls_cuda_matmul *lt, const plan_key *key, ls_dtype dtype, ls_dtype out_dtype, bool tf32,
+                            const void *bias)
 {
     plan **const bucket = &lt->plans[bucket_of(key)];
     for (const plan *known = *bucket; known != NULL; known = known->next)
@@ -214,7 +235,8 @@ static const plan *plan_for(ls_cuda_matmul *lt, const plan_key *key, ls_dtype dt
     plan *new = calloc(1, sizeof *new);
     if (new == NULL) return NULL;
     new->key = *key;
-    new->found = describe(lt, new, dtype, out_dtype, tf32) == CUBLAS_STATUS_SUCCESS &&search(lt, new);
+    new->found = describe(lt, new, dtype, out_dtype, tf32) == CUBLAS_STATUS_SUCCESS &&
+                 (bias == NULL || point_to_bias(lt, new, bias) == CUBLAS_STATUS_SUCCESS) && search(lt, new);
     new->next = *bucket;
     *bucket = new;
     return new;
@@ -222,43 +244,69 @@ static const plan *plan_for(ls_cuda_matmul *lt, const plan_key *key, ls_dtype dt
 
 /* ---- the op ------------------------------------------------------------------------------------------------------ */
 
-static void run_plan(ls_exec *exec, const plan *known, void *out, const void *a, const void *b)
+static void run_plan(ls_exec *exec, const plan *known, void *out, const void *a, const void *b, const void *bias)
 {
     const ls_cuda *cuda = ls_cuda_of(exec);
     const ls_cuda_matmul *lt = cuda->matmul;
     const float alpha = 1.0f, beta = known->key.flags & LS_ACCUMULATE ? 1.0f : 0.0f;
     void *const workspace = ls_cuda_scratch(exec, WORKSPACE);
     if (!ls_cuda_live(exec)) return;
-    const cublasStatus_t status =
-        lt->cublasLtMatmul(lt->handle, known->operation, &alpha, b, known->first, a, known->second, &beta, out,
-                           known->out, out, known->out, &known->algorithm, workspace, WORKSPACE, cuda->stream);
+    cublasStatus_t status = bias == NULL ? CUBLAS_STATUS_SUCCESS : point_to_bias(lt, known, bias);
+    if (status == CUBLAS_STATUS_SUCCESS)
+        status = lt->cublasLtMatmul(lt->handle, known->operation, &alpha, b, known->first, a, known->second, &beta, out,
+                                    known->out, out, known->out, &known->algorithm, workspace, WORKSPACE, cuda->stream);
     if (status != CUBLAS_STATUS_SUCCESS && exec->status == LS_OK)
         exec->status = LS_FAIL(LS_IO, "cuBLASLt failed at a product of %lld x %lld x %lld: %s", (long long)known->key.M,
                                (long long)known->key.N, (long long)known->key.K, lt->cublasLtGetStatusString(status));
 }
 
-void ls_matmul_cuda(ls_exec *exec, void *out, ls_dtype out_dtype, const void *a, const void *b, ls_dtype dtype,
-                    int64_t M, int64_t N, int64_t K, unsigned flags)
+/* The product of nothing: zeros, or the bias. */
+static void store_empty_sums(ls_exec *exec, void *out, ls_dtype out_dtype, const void *bias, int64_t M, int64_t N)
+{
+    const cudaStream_t stream = ls_cuda_of(exec)->stream;
+    const size_t bytes = (size_t)(M * N) * ls_dtype_size(out_dtype);
+    if (!ls_cuda_ok(exec, cudaMemsetAsync(out, 0, bytes, stream), "clearing memory") || bias == NULL) return;
+    (void)ls_cuda_ok(exec, ls_launch_bias_add(stream, out, bias, out_dtype, M, N), "bias_add");
+}
+
+/* bias NULL: none. */
+static void multiply(ls_exec *exec, void *out, ls_dtype out_dtype, const void *a, const void *b, const void *bias,
+                     ls_dtype dtype, int64_t M, int64_t N, int64_t K, unsigned flags)
 {
     ls_cuda *cuda = ls_cuda_of(exec);
     if (cuda->matmul != NULL || cuda->rehearsing) (void)ls_cuda_scratch(exec, WORKSPACE);
     if (M == 0 || N == 0 || (K == 0 && flags & LS_ACCUMULATE) || !ls_cuda_live(exec)) return;
     if (K == 0) {
-        const size_t bytes = (size_t)(M * N) * ls_dtype_size(out_dtype);
-        (void)ls_cuda_ok(exec, cudaMemsetAsync(out, 0, bytes, cuda->stream), "clearing memory");
+        store_empty_sums(exec, out, out_dtype, bias, M, N);
         return;
     }
     const plan_key key = {.M = M,
                           .N = N,
                           .K = K,
                           .alignment = {alignment_of(a), alignment_of(b), alignment_of(out)},
-                          .flags = flags,
+                          .flags = flags | (bias == NULL ? 0u : BIAS),
                           .types = (uint32_t)dtype | (uint32_t)out_dtype << 1 | (uint32_t)exec->tf32 << 2};
-    const plan *known = cuda->matmul == NULL ? NULL : plan_for(cuda->matmul, &key, dtype, out_dtype, exec->tf32);
+    const bool library = cuda->matmul != NULL && (bias == NULL || alignment_of(bias) >= BIAS_ALIGNMENT);
+    const plan *known = library ? plan_for(cuda->matmul, &key, dtype, out_dtype, exec->tf32, bias) : NULL;
     ls_cuda_range_begin("matmul");
     if (known != NULL && known->found)
-        run_plan(exec, known, out, a, b);
-    else
+        run_plan(exec, known, out, a, b, bias);
+    else if (bias == NULL)
         (void)ls_cuda_ok(exec, ls_launch_matmul(cuda->stream, out, out_dtype, a, b, dtype, M, N, K, flags), "matmul");
+    else
+        (void)ls_cuda_ok(exec, ls_launch_matmul_bias(cuda->stream, out, a, b, bias, dtype, M, N, K, flags),
+                         "matmul_bias");
     ls_cuda_range_end();
+}
+
+void ls_matmul_cuda(ls_exec *exec, void *out, ls_dtype out_dtype, const void *a, const void *b, ls_dtype dtype,
+                    int64_t M, int64_t N, int64_t K, unsigned flags)
+{
+    multiply(exec, out, out_dtype, a, b, NULL, dtype, M, N, K, flags);
+}
+
+void ls_matmul_bias_cuda(ls_exec *exec, void *out, const void *a, const void *b, const void *bias, ls_dtype dtype,
+                         int64_t M, int64_t N, int64_t K, unsigned flags)
+{
+    multiply(exec, out, dtype, a, b, bias, dtype, M, N, K, flags);
 }

@@ -18,10 +18,12 @@ struct Product {
 };
 
 template <class Out>
-__device__ __forceinline__ void store_product(Out *out, const Product &p, int64_t m, int64_t n, float value)
+__device__ __forceinline__ void store_product(Out *out, const Out *bias, const Product &p, int64_t m, int64_t n,
+                                              float value)
 {
     if (m >= p.M || n >= p.N) return;
     Out *const at = out + m * p.N + n;
+    if (bias != nullptr) value += to_float(bias[n]);
     *at = from_float<Out>(p.accumulate ? value + to_float(*at) : value);
 }
 
@@ -82,7 +84,8 @@ __device__ __forceinline__ void fragment(unsigned (&r)[4], const bf16 *tile, int
 /* Four warps, two by two, of 32 by 32 results. A_K: a is stored [K,M]; B_K: b is stored [K,N]. */
 template <class Out, bool A_K, bool B_K>
 __global__ void __launch_bounds__(PRODUCT_THREADS, 1)
-    matmul_kernel(Out *__restrict__ out, const bf16 *__restrict__ a, const bf16 *__restrict__ b, Product p)
+    matmul_kernel(Out *__restrict__ out, const bf16 *__restrict__ a, const bf16 *__restrict__ b,
+                  const Out *__restrict__ bias, Product p)
 {
     LS_SHARED(bf16, left, [2][FACTOR_SIZE<A_K>]);
     LS_SHARED(bf16, right, [2][FACTOR_SIZE<B_K>]);
@@ -126,8 +129,8 @@ __global__ void __launch_bounds__(PRODUCT_THREADS, 1)
             for (int j = 0; j < 4; j++)
 #pragma unroll
                 for (int e = 0; e < 4; e++)
-                    store_product(out, p, m0 + m + 16 * i + lane / 4 + e / 2 * 8, n0 + n + 8 * j + lane % 4 * 2 + e % 2,
-                                  sum[i][j][e]);
+                    store_product(out, bias, p, m0 + m + 16 * i + lane / 4 + e / 2 * 8,
+                                  n0 + n + 8 * j + lane % 4 * 2 + e % 2, sum[i][j][e]);
     }
 }
 
@@ -154,8 +157,8 @@ __device__ __forceinline__ void load_wide(float (&tile)[WIDE_DEPTH][PRODUCT_TILE
 }
 
 __global__ void __launch_bounds__(256)
-    matmul_wide_kernel(float *__restrict__ out, const float *__restrict__ a, const float *__restrict__ b, Steps a_step,
-                       Steps b_step, Product p)
+    matmul_wide_kernel(float *__restrict__ out, const float *__restrict__ a, const float *__restrict__ b,
+                       const float *__restrict__ bias, Steps a_step, Steps b_step, Product p)
 {
     LS_SHARED(float, left, [WIDE_DEPTH][PRODUCT_TILE + 1]);
     LS_SHARED(float, right, [WIDE_DEPTH][PRODUCT_TILE + 1]);
@@ -179,7 +182,7 @@ __global__ void __launch_bounds__(256)
 #pragma unroll
         for (int i = 0; i < 4; i++)
 #pragma unroll
-            for (int j = 0; j < 4; j++) store_product(out, p, m0 + y + 16 * i, n0 + x + 16 * j, sum[i][j]);
+            for (int j = 0; j < 4; j++) store_product(out, bias, p, m0 + y + 16 * i, n0 + x + 16 * j, sum[i][j]);
     }
 }
 
@@ -189,14 +192,36 @@ static dim3 product_grid(const Product &p)
 }
 
 template <class Out>
-static cudaError_t matmul(cudaStream_t stream, Out *out, const bf16 *a, const bf16 *b, const Product &p, unsigned flags)
+static cudaError_t matmul(cudaStream_t stream, Out *out, const bf16 *a, const bf16 *b, const Out *bias,
+                          const Product &p, unsigned flags)
 {
     const bool a_k = (flags & LS_TRANSPOSE_A) != 0, b_k = (flags & LS_TRANSPOSE_B) == 0;
     const dim3 grid = product_grid(p);
-    if (a_k && b_k) return launch<matmul_kernel<Out, true, true>>(grid, PRODUCT_THREADS, 0, stream, out, a, b, p);
-    if (a_k) return launch<matmul_kernel<Out, true, false>>(grid, PRODUCT_THREADS, 0, stream, out, a, b, p);
-    if (b_k) return launch<matmul_kernel<Out, false, true>>(grid, PRODUCT_THREADS, 0, stream, out, a, b, p);
-    return launch<matmul_kernel<Out, false, false>>(grid, PRODUCT_THREADS, 0, stream, out, a, b, p);
+    if (a_k && b_k) return launch<matmul_kernel<Out, true, true>>(grid, PRODUCT_THREADS, 0, stream, out, a, b, bias, p);
+    if (a_k) return launch<matmul_kernel<Out, true, false>>(grid, PRODUCT_THREADS, 0, stream, out, a, b, bias, p);
+    if (b_k) return launch<matmul_kernel<Out, false, true>>(grid, PRODUCT_THREADS, 0, stream, out, a, b, bias, p);
+    return launch<matmul_kernel<Out, false, false>>(grid, PRODUCT_THREADS, 0, stream, out, a, b, bias, p);
+}
+
+/* bias of the type of out; null: none. */
+static cudaError_t multiply(cudaStream_t stream, void *out, ls_dtype out_dtype, const void *a, const void *b,
+                            const void *bias, ls_dtype dtype, int64_t M, int64_t N, int64_t K, unsigned flags)
+{
+    if (M == 0 || N == 0) return cudaSuccess;
+    const bool a_k = (flags & LS_TRANSPOSE_A) != 0, b_k = (flags & LS_TRANSPOSE_B) == 0;
+    Product p = {M, N, K, (flags & LS_ACCUMULATE) != 0, false, false};
+    float *const wide = static_cast<float *>(out);
+    const float *const wide_bias = static_cast<const float *>(bias);
+    if (dtype == LS_F32) {
+        const Steps a_step = a_k ? Steps{1, M} : Steps{K, 1}, b_step = b_k ? Steps{1, N} : Steps{K, 1};
+        return launch<matmul_wide_kernel>(product_grid(p), 256, 0, stream, wide, static_cast<const float *>(a),
+                                          static_cast<const float *>(b), wide_bias, a_step, b_step, p);
+    }
+    const bf16 *const left = static_cast<const bf16 *>(a), *const right = static_cast<const bf16 *>(b);
+    p.a_words = aligned<8>(a_k ? M : K, left);
+    p.b_words = aligned<8>(b_k ? N : K, right);
+    if (out_dtype == LS_F32) return matmul(stream, wide, left, right, wide_bias, p, flags);
+    return matmul(stream, static_cast<bf16 *>(out), left, right, static_cast<const bf16 *>(bias), p, flags);
 }
 
 } // namespace ls
@@ -204,20 +229,12 @@ static cudaError_t matmul(cudaStream_t stream, Out *out, const bf16 *a, const bf
 extern "C" cudaError_t ls_launch_matmul(cudaStream_t stream, void *out, ls_dtype out_dtype, const void *a,
                                         const void *b, ls_dtype dtype, int64_t M, int64_t N, int64_t K, unsigned flags)
 {
-    using ls::bf16;
-    if (M == 0 || N == 0) return cudaSuccess;
-    const bool a_k = (flags & LS_TRANSPOSE_A) != 0, b_k = (flags & LS_TRANSPOSE_B) == 0;
-    ls::Product p = {M, N, K, (flags & LS_ACCUMULATE) != 0, false, false};
-    if (dtype == LS_F32) {
-        const ls::Steps a_step = a_k ? ls::Steps{1, M} : ls::Steps{K, 1};
-        const ls::Steps b_step = b_k ? ls::Steps{1, N} : ls::Steps{K, 1};
-        return ls::launch<ls::matmul_wide_kernel>(ls::product_grid(p), 256, 0, stream, static_cast<float *>(out),
-                                                  static_cast<const float *>(a), static_cast<const float *>(b), a_step,
-                                                  b_step, p);
-    }
-    const bf16 *const left = static_cast<const bf16 *>(a), *const right = static_cast<const bf16 *>(b);
-    p.a_words = ls::aligned<8>(a_k ? M : K, left);
-    p.b_words = ls::aligned<8>(b_k ? N : K, right);
-    if (out_dtype == LS_F32) return ls::matmul(stream, static_cast<float *>(out), left, right, p, flags);
-    return ls::matmul(stream, static_cast<bf16 *>(out), left, right, p, flags);
+    return ls::multiply(stream, out, out_dtype, a, b, nullptr, dtype, M, N, K, flags);
+}
+
+extern "C" cudaError_t ls_launch_matmul_bias(cudaStream_t stream, void *out, const void *a, const void *b,
+                                             const void *bias, ls_dtype dtype, int64_t M, int64_t N, int64_t K,
+                                             unsigned flags)
+{
+    return ls::multiply(stream, out, dtype, a, b, bias, dtype, M, N, K, flags);
 }

@@ -151,6 +151,7 @@ const ls_backend *ls_backend_cuda(void)
     static const ls_backend backend = {
         .name = "cuda",
         .matmul = ls_matmul_cuda,
+        .matmul_bias = ls_matmul_bias_cuda,
         .attention_forward = ls_attention_forward_cuda,
         .attention_backward = ls_attention_backward_cuda,
         .bias_add = bias_add,

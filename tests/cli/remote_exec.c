@@ -115,6 +115,10 @@ WRAP(matmul,
      (ls_exec * e, void *out, ls_dtype out_dtype, const void *a, const void *b, ls_dtype dtype, int64_t M, int64_t N,
       int64_t K, unsigned flags),
      (e, out, out_dtype, a, b, dtype, M, N, K, flags), out, a, b)
+WRAP(matmul_bias,
+     (ls_exec * e, void *out, const void *a, const void *b, const void *bias, ls_dtype dtype, int64_t M, int64_t N,
+      int64_t K, unsigned flags),
+     (e, out, a, b, bias, dtype, M, N, K, flags), out, a, b, bias)
 WRAP(matmul_rows,
      (ls_exec * e, void *out, ls_dtype out_dtype, const void *x, const void *weight, ls_dtype dtype, int64_t R,
       int64_t N, int64_t K),

@@ -35,6 +35,7 @@ static bool ok(ls_exec *exec, cudaError_t status, const char *op)
 }
 
 static ls_matmul_op matmul_built_in;
+static ls_matmul_bias_op matmul_bias_built_in;
 static ls_attention_forward_op attention_forward_built_in;
 static ls_attention_backward_op attention_backward_built_in;
 
@@ -44,6 +45,7 @@ static ls_attention_backward_op attention_backward_built_in;
 #define ls_cuda_range_begin(name) ((void)(name))
 #define ls_cuda_range_end() ((void)0)
 #define ls_matmul_cuda matmul_built_in
+#define ls_matmul_bias_cuda matmul_bias_built_in
 #define ls_attention_forward_cuda attention_forward_built_in
 #define ls_attention_backward_cuda attention_backward_built_in
 #define ls_backend_cuda hostcuda_backend
@@ -53,6 +55,12 @@ static void matmul_built_in(ls_exec *exec, void *out, ls_dtype out_dtype, const 
                             int64_t M, int64_t N, int64_t K, unsigned flags)
 {
     ISSUE(matmul, out, out_dtype, a, b, dtype, M, N, K, flags);
+}
+
+static void matmul_bias_built_in(ls_exec *exec, void *out, const void *a, const void *b, const void *bias,
+                                 ls_dtype dtype, int64_t M, int64_t N, int64_t K, unsigned flags)
+{
+    ISSUE(matmul_bias, out, a, b, bias, dtype, M, N, K, flags);
 }
 
 static void attention_forward_built_in(ls_exec *exec, void *out, float *lse, const void *qkv, const int32_t *first_key,

@@ -174,6 +174,7 @@ static bool from_row_two(int64_t row) { return row >= 2; }
 static void nan_in_rows(ls_exec *exec)
 {
     spread(exec, (ls_case){.op = LS_OP_matmul, .M = 5, .N = 33, .K = 19}, "a", 2 * 19 + 18, "out", 33, row_two);
+    spread(exec, (ls_case){.op = LS_OP_matmul_bias, .M = 5, .N = 33, .K = 19}, "a", 2 * 19 + 18, "out", 33, row_two);
     spread(exec, (ls_case){.op = LS_OP_matmul_rows, .R = 5, .N = 33, .K = 19}, "x", 2 * 19 + 18, "out", 33, row_two);
     spread(exec, (ls_case){.op = LS_OP_bias_add, .R = 5, .N = 33}, "x", 2 * 33 + 32, "x", 33, row_two);
     spread(exec, (ls_case){.op = LS_OP_rmsnorm_forward, .B = 5, .n = 5, .T = 1, .C = 37}, "residual", 2 * 37 + 36,

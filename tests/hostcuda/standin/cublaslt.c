@@ -12,6 +12,8 @@ enum { WORKSPACE = 4096, OPERANDS = 3 };
 
 typedef struct operation {
     int32_t compute, transpose[2]; /* of the first and the second operand */
+    int32_t epilogue, bias_type;
+    const void *bias; /* [rows of the result] */
 } operation;
 
 typedef struct layout {
@@ -58,7 +60,7 @@ static uint64_t problem_of(const operation *how, const layout *a, const layout *
         hash = mix(hash, all[i]->cols);
         hash = mix(hash, (uint64_t)all[i]->ld);
     }
-    return mix(hash, (uint64_t)how->transpose[0] * 2 + (uint64_t)how->transpose[1]);
+    return mix(mix(hash, (uint64_t)how->transpose[0] * 2 + (uint64_t)how->transpose[1]), (uint64_t)how->epilogue);
 }
 
 static cublasStatus_t check(const operation *how, const layout *a, const layout *b, const layout *c, const layout *out)
@@ -69,6 +71,9 @@ static cublasStatus_t check(const operation *how, const layout *a, const layout 
         return CUBLAS_STATUS_INVALID_VALUE;
     if (a->type != b->type || (a->type == CUDA_R_32F && out->type != CUDA_R_32F)) return CUBLAS_STATUS_NOT_SUPPORTED;
     if (how->compute != CUBLAS_COMPUTE_32F && !(how->compute == CUBLAS_COMPUTE_32F_FAST_TF32 && a->type == CUDA_R_32F))
+        return CUBLAS_STATUS_NOT_SUPPORTED;
+    if (how->epilogue != CUBLASLT_EPILOGUE_DEFAULT &&
+        (how->epilogue != CUBLASLT_EPILOGUE_BIAS || how->bias_type != out->type || how->bias == NULL))
         return CUBLAS_STATUS_NOT_SUPPORTED;
     return CUBLAS_STATUS_SUCCESS;
 }
@@ -144,6 +149,11 @@ static int run(void *argument)
     read_columns(j->first, &j->a, "cuBLASLt's A");
     read_columns(j->second, &j->b, "cuBLASLt's B");
     if (j->beta != 0.0f) read_columns(j->result, &j->out, "cuBLASLt's C");
+    const layout bias = {.type = j->how.bias_type, .rows = m, .cols = 1, .ld = (int64_t)m};
+    if (j->how.epilogue == CUBLASLT_EPILOGUE_BIAS) {
+        if (!live(j->how.bias, &bias, "cuBLASLt's bias")) return 1;
+        read_columns(j->how.bias, &bias, "cuBLASLt's bias");
+    }
     float *x = gather(j->first, &j->a, j->how.transpose[0], m, k);
     float *y = gather(j->second, &j->b, !j->how.transpose[1], n, k);
     const int failed = x == NULL || y == NULL;
@@ -152,6 +162,7 @@ static int run(void *argument)
             const size_t at = (size_t)r + (size_t)c * (size_t)j->out.ld;
             float value = j->alpha * dot(x + r * k, y + c * k, k);
             if (j->beta != 0.0f) value += j->beta * load(j->result, j->out.type, at);
+            if (j->how.epilogue == CUBLASLT_EPILOGUE_BIAS) value += load(j->how.bias, bias.type, (size_t)r);
             store(j->result, j->out.type, at, value);
         }
         hostcuda_library_writes((char *)j->result + (size_t)c * (size_t)j->out.ld * element(j->out.type),
@@ -191,7 +202,7 @@ static cublasStatus_t make(void **out, const void *content, size_t bytes)
 
 cublasStatus_t cublasLtMatmulDescCreate(cublasLtMatmulDesc_t *out, cublasComputeType_t compute, cudaDataType_t scale)
 {
-    const operation made = {.compute = compute};
+    const operation made = {.compute = compute, .epilogue = CUBLASLT_EPILOGUE_DEFAULT, .bias_type = -1};
     return scale == CUDA_R_32F ? make((void **)out, &made, sizeof made) : CUBLAS_STATUS_NOT_SUPPORTED;
 }
 
@@ -205,11 +216,24 @@ cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t desc, cublasL
                                               const void *value, size_t size)
 {
     operation *how = (operation *)desc;
-    const int which = name == CUBLASLT_MATMUL_DESC_TRANSA ? 0 : name == CUBLASLT_MATMUL_DESC_TRANSB ? 1 : -1;
-    if (which < 0) return CUBLAS_STATUS_NOT_SUPPORTED;
-    if (size != sizeof how->transpose[which]) return CUBLAS_STATUS_INVALID_VALUE;
-    memcpy(&how->transpose[which], value, size);
-    return CUBLAS_STATUS_SUCCESS;
+    const struct {
+        cublasLtMatmulDescAttributes_t name;
+        void *to;
+        size_t size;
+    } known[] = {
+        {CUBLASLT_MATMUL_DESC_TRANSA, &how->transpose[0], sizeof how->transpose[0]},
+        {CUBLASLT_MATMUL_DESC_TRANSB, &how->transpose[1], sizeof how->transpose[1]},
+        {CUBLASLT_MATMUL_DESC_EPILOGUE, &how->epilogue, sizeof how->epilogue},
+        {CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, &how->bias_type, sizeof how->bias_type},
+        {CUBLASLT_MATMUL_DESC_BIAS_POINTER, &how->bias, sizeof how->bias},
+    };
+    for (size_t i = 0; i < sizeof known / sizeof known[0]; i++) {
+        if (known[i].name != name) continue;
+        if (known[i].size != size) return CUBLAS_STATUS_INVALID_VALUE;
+        memcpy(known[i].to, value, size);
+        return CUBLAS_STATUS_SUCCESS;
+    }
+    return CUBLAS_STATUS_NOT_SUPPORTED;
 }
 
 cublasStatus_t cublasLtMatrixLayoutCreate(cublasLtMatrixLayout_t *out, cudaDataType_t type, uint64_t rows,

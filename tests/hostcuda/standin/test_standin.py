@@ -116,9 +116,10 @@ class Runs(Standin):
         self.close(self.metrics("near"), self.metrics("far"), TOLERANCE[precision])
 
     def test_fp32(self):
-        self.compare("fp32")
-        self.check_memory("precision=fp32")
-        self.check_resume("precision=fp32")
+        biased = "model.attention_bias=true"
+        self.compare("fp32", biased)
+        self.check_memory("precision=fp32", biased)
+        self.check_resume("precision=fp32", biased)
         self.check_decoding("fp32")
 
     def test_bf16(self):
