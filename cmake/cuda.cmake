@@ -1,5 +1,5 @@
 # The CUDA backend: found by itself, never required. Sets LS_HAVE_CUDA, LS_CUDA_OLDEST (80: compute capability 8.0) and
-# CUDNN_INCLUDE_DIR. cuBLASLt and cuDNN are opened at run time; only their headers are needed here.
+# CUDNN_INCLUDE_DIR, and LS_HAVE_NCCL. cuBLASLt and cuDNN are opened at run time; only their headers are needed here.
 set(LS_CUDA AUTO CACHE STRING "Build the CUDA backend: ON, OFF, or AUTO (where nvcc is)")
 set_property(CACHE LS_CUDA PROPERTY STRINGS AUTO ON OFF)
 
@@ -21,6 +21,20 @@ if(NOT LS_CUDA STREQUAL "OFF")
     message(FATAL_ERROR "LS_CUDA is ON, but there is no CUDA toolkit: nvcc, the runtime or cublasLt.h is missing")
   endif()
 endif()
+
+# Several processes on GPUs: MPI starts them and NCCL, opened at run time too, moves what they share.
+set(LS_NCCL AUTO CACHE STRING "Let several processes use GPUs: ON, OFF, or AUTO (where CUDA, MPI and nccl.h are)")
+set_property(CACHE LS_NCCL PROPERTY STRINGS AUTO ON OFF)
+set(LS_HAVE_NCCL OFF)
+if(NOT LS_NCCL STREQUAL "OFF")
+  find_path(NCCL_INCLUDE_DIR nccl.h HINTS ${CUDAToolkit_INCLUDE_DIRS})
+  if(LS_HAVE_CUDA AND LS_HAVE_MPI AND NCCL_INCLUDE_DIR)
+    set(LS_HAVE_NCCL ON)
+  elseif(LS_NCCL STREQUAL "ON")
+    message(FATAL_ERROR "LS_NCCL is ON, but CUDA, MPI or nccl.h is missing")
+  endif()
+endif()
+message(STATUS "Several processes on GPUs (NCCL): ${LS_HAVE_NCCL}")
 
 if(LS_HAVE_CUDA)
   set(CMAKE_CUDA_STANDARD 17)

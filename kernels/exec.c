@@ -145,6 +145,16 @@ static ls_status open_cuda(ls_exec *exec, int index, bool plan)
 #endif
 }
 
+int ls_exec_device_count(ls_device device)
+{
+    if (device != LS_DEVICE_CUDA) return 1;
+#ifdef LS_CUDA
+    return ls_cuda_count();
+#else
+    return 0;
+#endif
+}
+
 ls_status ls_exec_create(ls_exec *out, ls_device device, int threads)
 {
     return ls_exec_create_on(out, device, 0, threads);

@@ -95,6 +95,7 @@ struct ls_exec {
 ls_status ls_exec_create(ls_exec *out, ls_device device, int threads);
 /* The same on GPU number `index` of those that are visible; ls_exec_create takes the first. */
 ls_status ls_exec_create_on(ls_exec *out, ls_device device, int index, int threads);
+int ls_exec_device_count(ls_device device); /* GPUs that are visible; 1 of the others */
 /* An exec that allocates nothing and counts what would be: models, optimizers, training and decoding can be made on it,
  * not run. */
 ls_status ls_exec_create_plan(ls_exec *out, ls_device device);

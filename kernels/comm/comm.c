@@ -24,6 +24,7 @@ static ls_status join(ls_comm *comm)
 #ifdef LS_HAVE_MPI
     return ls_comm_mpi_open(comm);
 #else
+    (void)comm;
     if (launch.processes == 1) return LS_OK;
     return LS_FAIL(LS_UNSUPPORTED, "%s started several processes, but this layerskip was built without MPI",
                    launch.launcher);
@@ -36,6 +37,7 @@ ls_status ls_comm_open(ls_comm **out)
     ls_comm *comm = calloc(1, sizeof *comm);
     if (comm == NULL) return LS_FAIL(LS_NO_MEMORY, "cannot get memory for the processes of the run");
     comm->size = 1;
+    (void)pthread_mutex_init(&comm->guard, NULL);
     (void)gethostname(comm->host, sizeof comm->host - 1);
     const ls_status status = join(comm);
     if (status != LS_OK) {
@@ -53,6 +55,7 @@ void ls_comm_close(ls_comm *comm)
     if (comm == NULL) return;
     ls_watch_stop(comm);
     if (comm->engine != NULL) comm->engine->close(comm);
+    (void)pthread_mutex_destroy(&comm->guard);
     free(comm);
 }
 
@@ -64,19 +67,79 @@ const char *ls_comm_host(const ls_comm *comm) { return comm->host; }
 
 int ls_comm_threads(const ls_comm *comm) { return comm == NULL ? 0 : comm->threads; }
 
+int ls_comm_device_index(const ls_comm *comm, ls_device device, int wanted)
+{
+    if (ls_comm_size(comm) == 1 || device != LS_DEVICE_CUDA || wanted != 0) return wanted;
+    const int visible = ls_exec_device_count(device);
+    return visible < 1 ? 0 : comm->place % visible;
+}
+
+/* ---- the exec ---------------------------------------------------------------------------------------------------- */
+
+static void watch_buckets(ls_comm *comm, const ls_bucket_engine *buckets)
+{
+    (void)pthread_mutex_lock(&comm->guard);
+    comm->watched = buckets;
+    (void)pthread_mutex_unlock(&comm->guard);
+}
+
+ls_status ls_comm_attach(ls_comm *comm, ls_exec *exec)
+{
+    if (ls_comm_size(comm) == 1 || exec->device != LS_DEVICE_CUDA) return LS_OK;
+#ifdef LS_HAVE_NCCL
+    LS_TRY(ls_comm_nccl_open(comm, exec));
+    comm->exec = exec;
+    watch_buckets(comm, comm->buckets);
+    return LS_OK;
+#else
+    return LS_FAIL(LS_UNSUPPORTED,
+                   "several processes on GPUs need NCCL, which this layerskip was built without; build it where nccl.h "
+                   "is, or start one process");
+#endif
+}
+
+void ls_comm_detach(ls_comm *comm)
+{
+    if (comm == NULL || comm->exec == NULL) return;
+    watch_buckets(comm, NULL);
+    comm->buckets->close(comm);
+    comm->buckets = comm->host_buckets;
+    comm->exec = NULL;
+}
+
+const char *ls_comm_nccl_build(void)
+{
+#ifdef LS_HAVE_NCCL
+    return LS_NCCL_BUILD;
+#else
+    return NULL;
+#endif
+}
+
+/* Whoever cannot compute any more must not make the others believe that it can. */
+static void check_exec(ls_comm *comm)
+{
+    if (comm->exec == NULL || ls_exec_failed(comm->exec) == LS_OK) return;
+    ls_watch_drop_out(comm, ls_exec_failed(comm->exec));
+}
+
 /* ---- small messages ---------------------------------------------------------------------------------------------- */
 
 ls_status ls_comm_gather(ls_comm *comm, void *out, const void *in, size_t bytes)
 {
-    if (comm != NULL && comm->engine != NULL) return comm->engine->gather(comm, out, in, bytes);
-    memcpy(out, in, bytes);
-    return LS_OK;
+    if (comm == NULL || comm->engine == NULL) {
+        memcpy(out, in, bytes);
+        return LS_OK;
+    }
+    check_exec(comm);
+    return comm->engine->gather(comm, out, in, bytes);
 }
 
 ls_status ls_comm_broadcast(ls_comm *comm, void *data, size_t bytes, int root)
 {
-    if (comm != NULL && comm->engine != NULL) return comm->engine->broadcast(comm, data, bytes, root);
-    return LS_OK;
+    if (comm == NULL || comm->engine == NULL) return LS_OK;
+    check_exec(comm);
+    return comm->engine->broadcast(comm, data, bytes, root);
 }
 
 /* Takes the sentence of rank `from` to rank 0, which says whose it is unless all failed. */
@@ -137,7 +200,7 @@ ls_status ls_comm_bucket_create(ls_comm_bucket **out, ls_comm *comm, const int64
     }
     memcpy(copy, bounds, sizeof *copy * (size_t)(size + 1));
     *bucket = (ls_comm_bucket){.comm = comm, .bounds = copy};
-    if (size > 1) status = comm->engine->bucket_create(bucket);
+    if (size > 1) status = comm->buckets->create(bucket);
     if (status != LS_OK) {
         ls_comm_bucket_destroy(bucket);
         return status;
@@ -149,19 +212,29 @@ ls_status ls_comm_bucket_create(ls_comm_bucket **out, ls_comm *comm, const int64
 void ls_comm_bucket_destroy(ls_comm_bucket *bucket)
 {
     if (bucket == NULL) return;
-    if (ls_comm_size(bucket->comm) > 1) bucket->comm->engine->bucket_destroy(bucket);
+    if (ls_comm_size(bucket->comm) > 1) bucket->comm->buckets->destroy(bucket);
     free(bucket->bounds);
     free(bucket);
 }
 
 ls_status ls_comm_reduce_scatter(ls_comm_bucket *bucket, float *block)
 {
-    return ls_comm_size(bucket->comm) > 1 ? bucket->comm->engine->reduce_scatter(bucket, block) : LS_OK;
+    return ls_comm_size(bucket->comm) > 1 ? bucket->comm->buckets->reduce_scatter(bucket, block) : LS_OK;
 }
 
 ls_status ls_comm_all_gather(ls_comm_bucket *bucket, void *block, size_t element_size)
 {
-    return ls_comm_size(bucket->comm) > 1 ? bucket->comm->engine->all_gather(bucket, block, element_size) : LS_OK;
+    return ls_comm_size(bucket->comm) > 1 ? bucket->comm->buckets->all_gather(bucket, block, element_size) : LS_OK;
+}
+
+void ls_comm_hold(ls_comm *comm)
+{
+    if (ls_comm_size(comm) > 1 && comm->buckets->hold != NULL) comm->buckets->hold(comm);
+}
+
+ls_status ls_comm_release(ls_comm *comm)
+{
+    return ls_comm_size(comm) > 1 && comm->buckets->release != NULL ? comm->buckets->release(comm) : LS_OK;
 }
 
 bool ls_comm_bucket_busy(const ls_comm_bucket *bucket) { return bucket->busy; }
@@ -170,13 +243,12 @@ ls_status ls_comm_bucket_wait(ls_comm_bucket *bucket)
 {
     if (!bucket->busy) return LS_OK;
     const double begin = ls_seconds_now();
-    ls_status status = LS_OK;
-    while (status == LS_OK && bucket->busy) status = bucket->comm->engine->poll(bucket->comm);
+    const ls_status status = bucket->comm->buckets->wait(bucket);
     bucket->comm->traffic.seconds_waiting += ls_seconds_now() - begin;
     return status;
 }
 
-ls_status ls_comm_poll(ls_comm *comm) { return ls_comm_size(comm) > 1 ? comm->engine->poll(comm) : LS_OK; }
+ls_status ls_comm_poll(ls_comm *comm) { return ls_comm_size(comm) > 1 ? comm->buckets->poll(comm) : LS_OK; }
 
 ls_comm_traffic ls_comm_take_traffic(ls_comm *comm)
 {

@@ -1,18 +1,16 @@
 /* The processes of a run, and what they say to each other.
  *
- * An engine is a table of functions, as a backend is: `single` (a process alone: every call is a copy or nothing) and
- * `mpi`. Small messages are gathered whole; gradients and weights move in buckets, without blocking.
- *
- * Deterministic: each element of a bucket is summed by its owner in the order of the ranks, whoever arrives first, so
- * the same number of processes gives the same bits. Bytes a rank sends are the ring's lower bound: (n-1)/n of a bucket
- * to reduce and scatter it, as much to gather it.
- * Calls of one comm come from one thread, and every rank makes the same calls in the same order. */
+ * Small messages are gathered whole, by MPI; gradients and weights move in buckets, without blocking: by MPI in the
+ * host's memory, by NCCL in that of GPUs. A process alone copies or does nothing. Calls come from one thread, and every
+ * rank makes the same calls in the same order.
+ * Bytes a rank sends: (n-1)/n of a bucket to reduce and scatter it, as much to gather it, the ring's lower bound.
+ * Deterministic: MPI's owner of a shard adds in the order of the ranks. NCCL adds in the order of its rings, which the
+ * sizes and the machine decide; NVLS, which adds in no fixed order, is off unless NCCL_NVLS_ENABLE is set. */
 #ifndef LS_KERNELS_COMM_COMM_H
 #define LS_KERNELS_COMM_COMM_H
 
-#include "core/status.h"
+#include "kernels/exec.h"
 
-#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -38,7 +36,7 @@ typedef enum ls_comm_phase {
 
 typedef struct ls_comm_traffic {
     int64_t bytes_sent;     /* of buckets, by this rank */
-    double seconds_waiting; /* in ls_comm_bucket_wait: what no computing hid */
+    double seconds_waiting; /* of the host in ls_comm_bucket_wait: what no computing hid */
 } ls_comm_traffic;
 
 /* Joins the processes that mpirun or srun started; alone, when nobody did. MPI is not touched by a process alone.
@@ -52,6 +50,18 @@ int ls_comm_size(const ls_comm *comm); /* 1 for NULL */
 const char *ls_comm_host(const ls_comm *comm);
 /* Processors this rank should use: those it may, shared out among the ranks that may use the same. */
 int ls_comm_threads(const ls_comm *comm);
+/* Which of the visible GPUs this rank should take where the user asks for `wanted`: with several ranks 0 means that
+ * those of a host count off. Where each sees one of its own, as Slurm arranges it, that one. */
+int ls_comm_device_index(const ls_comm *comm, ls_device device, int wanted);
+
+/* Buckets made from now on lie in the memory of `exec`, and are awaited by its ops. With several ranks on GPUs that
+ * takes NCCL; refused, on all ranks alike, where that is not to be had or two ranks have the same GPU. From here on a
+ * rank whose exec has failed says so and ends instead of taking part in a message, since nobody can go on without it.
+ * ls_comm_detach before the exec goes, on all ranks. */
+ls_status ls_comm_attach(ls_comm *comm, ls_exec *exec);
+void ls_comm_detach(ls_comm *comm);
+/* "2.28.9", the version of NCCL whose headers this program was built with; NULL: it has no NCCL engine. */
+const char *ls_comm_nccl_build(void);
 
 /* A command of several processes: joins them, works, agrees on how that went, leaves. Rank 0 alone keeps the sentence
  * of a failure, and logs. */
@@ -74,11 +84,16 @@ ls_status ls_comm_same(ls_comm *comm, uint64_t number, const char *what);
  * made before the first is used. */
 ls_status ls_comm_bucket_create(ls_comm_bucket **out, ls_comm *comm, const int64_t *bounds);
 void ls_comm_bucket_destroy(ls_comm_bucket *bucket);
-/* Starts: the own shard of `block` becomes the sum over the ranks; the rest of the bucket is left as it is. Nothing of
- * it may be touched before the wait. */
+/* Between these two, buckets are only noted; ls_comm_release starts them all at once. */
+void ls_comm_hold(ls_comm *comm);
+ls_status ls_comm_release(ls_comm *comm);
+/* Starts, after the ops issued so far: the own shard of `block` becomes the sum over the ranks; the rest of the bucket
+ * is left as it is. Nothing of it may be touched before the wait. On GPUs all ranks start their buckets in one order.
+ */
 ls_status ls_comm_reduce_scatter(ls_comm_bucket *bucket, float *block);
 /* Starts: every rank's shard is copied into its place on all ranks. */
 ls_status ls_comm_all_gather(ls_comm_bucket *bucket, void *block, size_t element_size);
+/* Ops issued from now on find the bucket complete; on a GPU the host does not wait for that. */
 ls_status ls_comm_bucket_wait(ls_comm_bucket *bucket);
 bool ls_comm_bucket_busy(const ls_comm_bucket *bucket);
 /* Moves started buckets forward; to be called now and then while computing. */

@@ -4,6 +4,7 @@
 
 #include "kernels/comm/comm.h"
 
+#include <pthread.h>
 #include <stdatomic.h>
 #include <sys/types.h>
 
@@ -19,29 +20,49 @@ typedef struct ls_standing {
 
 typedef struct ls_watch ls_watch;
 
+/* Small messages. */
 typedef struct ls_comm_engine {
     const char *name;
     ls_status (*gather)(ls_comm *comm, void *out, const void *in, size_t bytes);
     ls_status (*broadcast)(ls_comm *comm, void *data, size_t bytes, int root);
-    ls_status (*bucket_create)(ls_comm_bucket *bucket);
-    void (*bucket_destroy)(ls_comm_bucket *bucket);
-    ls_status (*reduce_scatter)(ls_comm_bucket *bucket, float *block);
-    ls_status (*all_gather)(ls_comm_bucket *bucket, void *block, size_t element_size);
-    ls_status (*poll)(ls_comm *comm);
     void (*close)(ls_comm *comm);
 } ls_comm_engine;
 
+/* Buckets. A function that is NULL has nothing to do. */
+typedef struct ls_bucket_engine {
+    const char *name;
+    ls_status (*create)(ls_comm_bucket *bucket);
+    void (*destroy)(ls_comm_bucket *bucket);
+    ls_status (*reduce_scatter)(ls_comm_bucket *bucket, float *block);
+    ls_status (*all_gather)(ls_comm_bucket *bucket, void *block, size_t element_size);
+    ls_status (*wait)(ls_comm_bucket *bucket);
+    ls_status (*poll)(ls_comm *comm);
+    /* MPI has none of these. */
+    void (*hold)(ls_comm *comm);
+    ls_status (*release)(ls_comm *comm);
+    void (*close)(ls_comm *comm);
+    /* By the watchdog's thread. */
+    bool (*well)(ls_comm *comm, char *reason, size_t size);
+    void (*abort)(ls_comm *comm); /* the process is about to end */
+} ls_bucket_engine;
+
 struct ls_comm {
     const ls_comm_engine *engine; /* NULL: a process alone */
+    const ls_bucket_engine *buckets, *host_buckets;
     int rank, size, threads;
     char host[64];
     ls_comm_traffic traffic;
     _Atomic int64_t timeout; /* milliseconds, 0: none */
     /* of the ranks on this host; NULL for a process alone */
     ls_standing *standings, *own;
-    int neighbours;
+    int neighbours, place; /* on this host, and which of them this rank is */
     ls_watch *watch;
-    void *state;
+    ls_exec *exec;                   /* attached; NULL: none */
+    pthread_mutex_t guard;           /* of the next */
+    const ls_bucket_engine *watched; /* `buckets`, while the watchdog may call them; else NULL */
+    _Atomic bool ending;             /* somebody has said why, and ends the process */
+    void *state;                     /* the engine's */
+    void *bucket_state;              /* of `buckets`, where those are not the engine's */
 };
 
 struct ls_comm_bucket {
@@ -62,9 +83,13 @@ ls_launch ls_comm_launch(void);
 
 /* Fills in the engine; the comm is zeroed. */
 ls_status ls_comm_mpi_open(ls_comm *comm);
+/* Takes over the buckets; exec is on a GPU. Fails on all ranks alike. */
+ls_status ls_comm_nccl_open(ls_comm *comm, ls_exec *exec);
 
 void ls_comm_moved(ls_comm *comm); /* something arrived, or a phase began */
 ls_status ls_watch_start(ls_comm *comm);
 void ls_watch_stop(ls_comm *comm);
+/* The failure of this rank alone, after which no message can be sent: says it and ends the process. */
+_Noreturn void ls_watch_drop_out(ls_comm *comm, ls_status status);
 
 #endif

@@ -86,6 +86,8 @@ static ls_status test(ls_comm *comm, MPI_Request *requests, bool *done)
     } else if (!*done && ++state->idle >= IDLE_POLLS) {
         name_missing(comm, requests);
         state->idle = 0;
+        /* What GPUs do meanwhile may have failed. */
+        if (comm->buckets != comm->host_buckets) return comm->buckets->poll(comm);
     }
     return LS_OK;
 }
@@ -256,6 +258,13 @@ static void bucket_destroy(ls_comm_bucket *bucket)
     free(own);
 }
 
+static ls_status wait_for(ls_comm_bucket *bucket)
+{
+    ls_status status = LS_OK;
+    while (status == LS_OK && bucket->busy) status = poll(bucket->comm);
+    return status;
+}
+
 static void activate(ls_comm_bucket *bucket)
 {
     engine_state *state = state_of(bucket->comm);
@@ -327,16 +336,16 @@ static void leave(ls_comm *comm)
     free(state);
 }
 
-static const ls_comm_engine engine = {
+static const ls_comm_engine engine = {.name = "mpi", .gather = gather, .broadcast = broadcast, .close = leave};
+
+static const ls_bucket_engine buckets = {
     .name = "mpi",
-    .gather = gather,
-    .broadcast = broadcast,
-    .bucket_create = bucket_create,
-    .bucket_destroy = bucket_destroy,
+    .create = bucket_create,
+    .destroy = bucket_destroy,
     .reduce_scatter = reduce_scatter,
     .all_gather = all_gather,
+    .wait = wait_for,
     .poll = poll,
-    .close = leave,
 };
 
 /* Ranks that may use the same processors share them; a launcher that binds leaves each its own. */
@@ -385,12 +394,14 @@ ls_status ls_comm_mpi_open(ls_comm *comm)
     (void)MPI_Comm_rank(state->world, &comm->rank);
     (void)MPI_Comm_size(state->world, &comm->size);
     comm->engine = &engine;
+    comm->buckets = comm->host_buckets = &buckets;
     state->requests = malloc(sizeof(MPI_Request) * 2 * (size_t)comm->size);
     state->indices = malloc(sizeof(int) * 2 * (size_t)comm->size);
     if (state->requests == NULL || state->indices == NULL)
         return LS_FAIL(LS_NO_MEMORY, "cannot get memory for %d processes", comm->size);
     TRY_MPI(comm, MPI_Comm_split_type(state->world, MPI_COMM_TYPE_SHARED, comm->rank, MPI_INFO_NULL, &state->host));
     TRY_MPI(comm, MPI_Comm_size(state->host, &comm->neighbours));
+    TRY_MPI(comm, MPI_Comm_rank(state->host, &comm->place));
     LS_TRY(share_processors(comm));
     return share_standings(comm);
 }

@@ -20,6 +20,7 @@
 enum {
     LOOK_MILLISECONDS = 250,
     TABLE_MILLISECONDS = 2000, /* that the other ranks leave the one that prints the table */
+    ABORT_SECONDS = 5,
 };
 
 struct ls_watch {
@@ -59,13 +60,38 @@ static void say_standing(const char *host, const ls_standing *standing)
                   phase_names[atomic_load(&standing->phase)], waits, silent);
 }
 
-static void end(void)
+static void *abort_buckets(void *argument)
 {
-    (void)fflush(stderr);
-    _exit(ls_status_exit(LS_LOST));
+    ls_comm *comm = argument;
+    (void)pthread_mutex_lock(&comm->guard);
+    if (comm->watched != NULL) comm->watched->abort(comm);
+    (void)pthread_mutex_unlock(&comm->guard);
+    return NULL;
 }
 
-static void lost(const ls_comm *comm, int neighbour)
+/* GPUs are told to give up what they wait for, so that the driver lets the process go; that may itself hang. */
+static _Noreturn void end(ls_comm *comm, ls_status status)
+{
+    pthread_t thread;
+    struct timespec deadline;
+    atomic_store(&comm->ending, true);
+    (void)fflush(stderr);
+    (void)clock_gettime(CLOCK_REALTIME, &deadline);
+    deadline.tv_sec += ABORT_SECONDS;
+    if (pthread_create(&thread, NULL, abort_buckets, comm) == 0) (void)pthread_timedjoin_np(thread, NULL, &deadline);
+    _exit(ls_status_exit(status));
+}
+
+_Noreturn void ls_watch_drop_out(ls_comm *comm, ls_status status)
+{
+    /* What the watchdog does to the GPU's work looks like a failure of the GPU. */
+    while (atomic_load(&comm->ending)) rest(LOOK_MILLISECONDS);
+    (void)fprintf(stderr, "layerskip: rank %d on %s ends: %s; --resume continues from the newest checkpoint\n",
+                  comm->rank, comm->host, ls_error_text());
+    end(comm, status);
+}
+
+static void lost(ls_comm *comm, int neighbour)
 {
     const ls_standing *standing = &comm->standings[neighbour];
     (void)fprintf(stderr,
@@ -73,14 +99,23 @@ static void lost(const ls_comm *comm, int neighbour)
                   "--resume continues from the newest checkpoint\n",
                   comm->rank, atomic_load(&standing->rank), atomic_load(&standing->process), comm->host,
                   (long long)atomic_load(&standing->step), phase_names[atomic_load(&standing->phase)]);
-    end();
+    end(comm, LS_LOST);
 }
 
-static void stuck(const ls_comm *comm, int64_t timeout)
+static void out_of_touch(ls_comm *comm, const char *reason)
+{
+    (void)fprintf(stderr,
+                  "layerskip: rank %d on %s lost touch with the other GPUs: %s; this process ends, and --resume "
+                  "continues from the newest checkpoint\n",
+                  comm->rank, comm->host, reason);
+    end(comm, LS_LOST);
+}
+
+static void stuck(ls_comm *comm, int64_t timeout)
 {
     if (atomic_exchange(&comm->standings->reported, 1) != 0) {
         rest(TABLE_MILLISECONDS);
-        end();
+        end(comm, LS_LOST);
     }
     (void)fprintf(stderr, "layerskip: nothing has moved for %.1f s (parallel.timeout); the ranks on %s stand at\n",
                   1e-3 * (double)timeout, comm->host);
@@ -88,18 +123,23 @@ static void stuck(const ls_comm *comm, int64_t timeout)
     (void)fprintf(stderr, "layerskip: all processes end; --resume continues from the newest checkpoint\n");
     (void)fflush(stderr);
     rest(TABLE_MILLISECONDS / 2);
-    end();
+    end(comm, LS_LOST);
 }
 
 static void *watch(void *argument)
 {
-    const ls_comm *comm = argument;
+    ls_comm *comm = argument;
     const ls_watch *self = comm->watch;
+    char reason[256];
     for (;;) {
         const int news = poll(self->files, (nfds_t)self->count, LOOK_MILLISECONDS);
         if (news > 0 && self->files[self->count - 1].revents != 0) return NULL;
         for (int i = 0; news > 0 && i + 1 < self->count; i++)
             if (self->files[i].revents != 0) lost(comm, i);
+        (void)pthread_mutex_lock(&comm->guard);
+        const bool well = comm->watched == NULL || comm->watched->well(comm, reason, sizeof reason);
+        (void)pthread_mutex_unlock(&comm->guard);
+        if (!well) out_of_touch(comm, reason);
         const int64_t timeout = atomic_load(&comm->timeout);
         if (timeout > 0 && milliseconds_now() - atomic_load(&comm->own->moved_at) > timeout) stuck(comm, timeout);
     }

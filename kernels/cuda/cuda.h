@@ -22,6 +22,7 @@ typedef struct ls_cuda {
     cudaStream_t uploads, downloads; /* the GPU has an engine for either direction */
     cudaEvent_t passed[LS_QUEUES];   /* by the queue, when another was last told to wait for it */
     size_t total_bytes;              /* of the GPU's memory */
+    unsigned char identity[16];      /* no other GPU anywhere has the same */
     char name[256];                  /* "NVIDIA H100 80GB HBM3" */
     char libraries[160];
 

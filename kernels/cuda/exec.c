@@ -287,6 +287,13 @@ static ls_status check_driver(void)
     return LS_OK;
 }
 
+int ls_cuda_count(void)
+{
+    int count = 0;
+    if (cudaGetDeviceCount(&count) != cudaSuccess) (void)cudaGetLastError();
+    return count;
+}
+
 static ls_status check_index(int index)
 {
     int count = 0;
@@ -316,6 +323,7 @@ static ls_status check_architecture(ls_cuda *cuda)
         return LS_FAIL(LS_UNSUPPORTED, "GPU %d does not answer: %s", cuda->device, cudaGetErrorString(error));
     (void)snprintf(cuda->name, sizeof cuda->name, "%s", properties.name);
     cuda->total_bytes = properties.totalGlobalMem;
+    memcpy(cuda->identity, properties.uuid.bytes, sizeof cuda->identity);
     if (10 * properties.major + properties.minor < LS_CUDA_OLDEST)
         return LS_FAIL(LS_UNSUPPORTED,
                        "%s has compute capability %d.%d; this program was built for %d.%d and later, so use device=cpu",
