@@ -353,7 +353,7 @@ ls_status ls_optimizer_update(ls_optimizer *optimizer, double learning_rate, dou
     for (int i = 0; i < optimizer->shards.count; i++) {
         update_bucket(optimizer, &step, i);
         if (optimizer->shards.sharding == LS_SHARDING_NONE) continue;
-        LS_TRY(ls_exec_status(model->exec));
+        LS_TRY(ls_exec_failed(model->exec));
         LS_TRY(ls_shards_publish(&optimizer->shards, i, model->weights, ls_dtype_size(model->dtype)));
     }
     ls_lanes_end(&optimizer->lanes);

@@ -30,7 +30,14 @@ static int64_t end_of_part(const ls_parameter_table *table, int *entry)
     return *entry < table->count ? table->entries[*entry].offset : table->elements;
 }
 
-static ls_status add_bucket(ls_shards *self, int64_t first, int64_t end, int part)
+static int part_at(const ls_parameter_table *table, int64_t element)
+{
+    int entry = 0;
+    while (entry + 1 < table->count && table->entries[entry + 1].offset <= element) entry++;
+    return part_of(table, entry);
+}
+
+static ls_status cut_bucket(ls_shards *self, const ls_parameter_table *table, int64_t first, int64_t end)
 {
     const int size = ls_comm_size(self->comm), rank = ls_comm_rank(self->comm);
     ls_shard *list = realloc(self->list, sizeof *list * (size_t)(self->count + 1));
@@ -46,8 +53,11 @@ static ls_status add_bucket(ls_shards *self, int64_t first, int64_t end, int par
         bounds[r] = bound < end ? bound : end;
     }
     ls_shard *shard = &self->list[self->count];
-    *shard =
-        (ls_shard){.first = first, .end = end, .own_first = bounds[rank], .own_end = bounds[rank + 1], .part = part};
+    *shard = (ls_shard){.first = first,
+                        .end = end,
+                        .own_first = bounds[rank],
+                        .own_end = bounds[rank + 1],
+                        .part = {part_at(table, first), part_at(table, end - 1)}};
     shard->kept_first = self->sharding == LS_SHARDING_NONE ? first : shard->own_first;
     shard->kept_end = self->sharding == LS_SHARDING_NONE ? end : shard->own_end;
     shard->place = self->kept;
@@ -59,23 +69,36 @@ static ls_status add_bucket(ls_shards *self, int64_t first, int64_t end, int par
     return LS_OK;
 }
 
+/* From where the buckets end so far. */
+static ls_status add_range(ls_shards *self, const ls_parameter_table *table, int64_t end)
+{
+    const int64_t first = self->count == 0 ? 0 : self->list[self->count - 1].end;
+    return first < end ? cut_bucket(self, table, first, end) : LS_OK;
+}
+
+/* Buckets end where equal shards do, a little above the end of their part. Only the last elements of the block may be
+ * shared out unequally, in a bucket of their own. */
+static ls_status add_bucket(ls_shards *self, const ls_parameter_table *table, int64_t end)
+{
+    const int64_t step = (int64_t)SHARD_ALIGNMENT * ls_comm_size(self->comm);
+    const int64_t rounded = (end + step - 1) / step * step;
+    LS_TRY(add_range(self, table, rounded < table->elements ? rounded : table->elements / step * step));
+    return end == table->elements ? add_range(self, table, end) : LS_OK;
+}
+
 /* A large part makes several buckets of equal size. */
-static ls_status add_part(ls_shards *self, int64_t first, int64_t end, int part, int64_t bucket_elements)
+static ls_status add_part(ls_shards *self, const ls_parameter_table *table, int64_t first, int64_t end,
+                          int64_t bucket_elements)
 {
     const int64_t pieces = (end - first + bucket_elements - 1) / bucket_elements;
-    const int64_t lines = (end - first + SHARD_ALIGNMENT - 1) / SHARD_ALIGNMENT;
-    for (int64_t i = 0; i < pieces; i++) {
-        const int64_t begin = first + lines * i / pieces * SHARD_ALIGNMENT;
-        const int64_t stop = i + 1 == pieces ? end : first + lines * (i + 1) / pieces * SHARD_ALIGNMENT;
-        if (stop > begin) LS_TRY(add_bucket(self, begin, stop, part));
-    }
+    for (int64_t i = 1; i <= pieces; i++) LS_TRY(add_bucket(self, table, first + (end - first) * i / pieces));
     return LS_OK;
 }
 
 static ls_status cut(ls_shards *self, const ls_parameter_table *table, int64_t bucket_elements)
 {
     for (int entry = 0; entry < table->count;) {
-        const int first = entry, part = part_of(table, entry);
+        const int first = entry;
         int64_t end = end_of_part(table, &entry);
         /* Small layers share a bucket, which is complete when the lowest of them is. */
         while (table->entries[first].layer >= 0 && entry < table->count && table->entries[entry].layer >= 0) {
@@ -85,7 +108,7 @@ static ls_status cut(ls_shards *self, const ls_parameter_table *table, int64_t b
             entry = next;
             end = longer;
         }
-        LS_TRY(add_part(self, table->entries[first].offset, end, part, bucket_elements));
+        LS_TRY(add_part(self, table, table->entries[first].offset, end, bucket_elements));
     }
     return LS_OK;
 }
@@ -94,8 +117,8 @@ ls_status ls_shards_create(ls_shards *out, const ls_parameter_table *table, ls_c
                            int64_t bucket_elements)
 {
     *out = (ls_shards){.comm = comm, .sharding = ls_comm_size(comm) > 1 ? sharding : LS_SHARDING_NONE};
-    ls_status status = ls_comm_size(comm) > 1 ? cut(out, table, bucket_elements)
-                                              : add_bucket(out, 0, table->elements, LS_PART_EMBEDDING);
+    ls_status status =
+        ls_comm_size(comm) > 1 ? cut(out, table, bucket_elements) : cut_bucket(out, table, 0, table->elements);
     if (status == LS_OK && out->sharding == LS_SHARDING_GRADIENTS) {
         void *memory;
         status = ls_memory_map(&memory, sizeof(float) * (size_t)out->kept, "this process's share of the gradients");
@@ -160,8 +183,13 @@ float *ls_shards_gradients(const ls_shards *shards, float *gradients, int index)
 ls_status ls_shards_ready(ls_shards *shards, float *gradients, int part)
 {
     if (ls_comm_size(shards->comm) == 1) return LS_OK;
-    for (int i = shards->count - 1; i >= 0; i--)
-        if (shards->list[i].part == part && !shards->list[i].started) LS_TRY(start(&shards->list[i], gradients));
+    ls_comm_hold(shards->comm);
+    for (int i = shards->count - 1; i >= 0; i--) {
+        ls_shard *shard = &shards->list[i];
+        for (int j = 0; j < 2; j++) shard->told[j] = shard->told[j] || shard->part[j] == part;
+        if (shard->told[0] && shard->told[1] && !shard->started) LS_TRY(start(shard, gradients));
+    }
+    LS_TRY(ls_comm_release(shards->comm));
     LS_TRY(ls_comm_poll(shards->comm));
     collect(shards, gradients);
     return shards->summed != NULL ? wait_for_most(shards, gradients) : LS_OK;
@@ -175,14 +203,21 @@ ls_status ls_shards_wait(ls_shards *shards)
 
 ls_status ls_shards_reduce(ls_shards *shards, float *gradients)
 {
+    ls_comm_hold(shards->comm);
     for (int i = shards->count - 1; i >= 0; i--)
         if (!shards->list[i].started) LS_TRY(start(&shards->list[i], gradients));
+    LS_TRY(ls_comm_release(shards->comm));
     LS_TRY(ls_shards_wait(shards));
     collect(shards, gradients);
-    for (int i = 0; i < shards->count; i++) shards->list[i].started = shards->list[i].collected = false;
+    for (int i = 0; i < shards->count; i++) {
+        ls_shard *shard = &shards->list[i];
+        shard->started = shard->collected = shard->told[0] = shard->told[1] = false;
+    }
     if (shards->sharding != LS_SHARDING_NONE) return LS_OK;
+    ls_comm_hold(shards->comm);
     for (int i = 0; i < shards->count; i++)
         LS_TRY(ls_comm_all_gather(shards->list[i].bucket, gradients, sizeof *gradients));
+    LS_TRY(ls_comm_release(shards->comm));
     return ls_shards_wait(shards);
 }
 

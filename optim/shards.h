@@ -1,7 +1,7 @@
 /* Who keeps what: the parameter block cut into buckets, and each bucket into one shard a rank.
  *
- * A bucket is a range of the block whose gradients become complete at the same moment of backward; it is reduced as
- * soon as that is so, while backward goes on below. What a rank keeps of a bucket (moments, master weights, its update)
+ * A bucket is a range of the block whose gradients have become complete at a moment of backward; it is reduced as soon
+ * as that is so, while backward goes on below. What a rank keeps of a bucket (moments, master weights, its update)
  * is its shard, or all of it without sharding. A process alone has one bucket, the block itself.
  * ZeRO: Rajbhandari et al. 2020, arXiv 1910.02054. Called by optim/optimizer.c. */
 #ifndef LS_OPTIM_SHARDS_H
@@ -22,7 +22,8 @@ typedef struct ls_shard {
     int64_t own_first, own_end;   /* what this rank sums */
     int64_t kept_first, kept_end; /* what this rank updates */
     int64_t place;                /* of kept_first in the blocks of kept elements */
-    int part;                     /* complete in backward when this part is (model/training.h) */
+    int part[2];                  /* of its first and last element; complete in backward when both are */
+    bool told[2];                 /* that they are, in this pass (model/training.h) */
     bool started;                 /* its reduction since the last ls_shards_reduce */
     bool collected;               /* and what came of it is in `summed` */
 } ls_shard;
