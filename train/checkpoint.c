@@ -208,17 +208,74 @@ ls_status ls_checkpoint_reserve(const char *path, const ls_checkpoint *about, co
     return status;
 }
 
-static ls_status write_pieces(hid_t file, const char *path, const ls_optimizer *optimizer, ls_hdf5_piece *pieces)
+/* The pieces of one parameter, and where they pass through the host's memory when the blocks are elsewhere. */
+typedef struct piece_window {
+    ls_hdf5_piece *pieces;  /* [buckets] */
+    int64_t *device_places; /* [buckets] */
+    float *values;          /* of the largest parameter; NULL: the blocks are in the host's memory */
+} piece_window;
+
+static void window_close(piece_window *window)
+{
+    free(window->pieces);
+    free(window->device_places);
+    free(window->values);
+}
+
+static ls_status window_open(piece_window *window, const ls_optimizer *optimizer)
+{
+    const ls_parameter_table *table = &optimizer->model->table;
+    const size_t buckets = (size_t)optimizer->shards.count;
+    const bool host = optimizer->model->exec->memory->host;
+    int64_t largest = 0;
+    for (int i = 0; i < table->count; i++) {
+        const int64_t count = table->entries[i].rows * table->entries[i].cols;
+        largest = count > largest ? count : largest;
+    }
+    *window = (piece_window){.pieces = malloc(sizeof *window->pieces * buckets),
+                             .device_places = malloc(sizeof *window->device_places * buckets),
+                             .values = host ? NULL : malloc(sizeof *window->values * (size_t)largest)};
+    if (window->pieces != NULL && window->device_places != NULL && (host || window->values != NULL)) return LS_OK;
+    window_close(window);
+    return LS_FAIL(LS_NO_MEMORY, "cannot get memory for the pieces of a checkpoint");
+}
+
+/* Where the pieces lie for the host: in `base`, or packed in the window. */
+static float *window_pack(const piece_window *window, int count, float *base)
+{
+    int64_t at = 0;
+    for (int i = 0; i < count && window->values != NULL; i++) {
+        window->device_places[i] = window->pieces[i].place;
+        window->pieces[i].place = at;
+        at += window->pieces[i].count;
+    }
+    return window->values != NULL ? window->values : base;
+}
+
+/* Between the window and the device, one way or the other. */
+static ls_status window_move(const piece_window *window, int count, ls_exec *exec, float *base, bool download)
+{
+    for (int i = 0; i < count && window->values != NULL; i++) {
+        float *near = window->values + window->pieces[i].place, *far = base + window->device_places[i];
+        const size_t bytes = sizeof(float) * (size_t)window->pieces[i].count;
+        LS_TRY(download ? ls_exec_download(exec, near, far, bytes) : ls_exec_upload(exec, far, near, bytes));
+    }
+    return LS_OK;
+}
+
+static ls_status write_pieces(hid_t file, const char *path, const ls_optimizer *optimizer, const piece_window *window)
 {
     const ls_parameter_table *table = &optimizer->model->table;
     ls_status status = LS_OK; /* a rank that fails still takes part in the rest */
     for (int block = 0; block < LS_KEPT_BLOCKS; block++)
         for (int i = 0; i < table->count; i++) {
             const ls_parameter_dataset set = ls_parameter_dataset_of(block_groups[block], &table->entries[i]);
-            const int count = find_pieces(pieces, optimizer, (ls_kept_block)block, &table->entries[i], false);
-            const ls_status written = ls_hdf5_write_pieces(file, path, set.name, pieces, count,
-                                                           ls_optimizer_base(optimizer, (ls_kept_block)block));
-            if (status == LS_OK) status = written;
+            const int count = find_pieces(window->pieces, optimizer, (ls_kept_block)block, &table->entries[i], false);
+            float *base = ls_optimizer_base(optimizer, (ls_kept_block)block);
+            const float *near = window_pack(window, count, base);
+            const ls_status moved = window_move(window, count, optimizer->model->exec, base, true);
+            const ls_status written = ls_hdf5_write_pieces(file, path, set.name, window->pieces, count, near);
+            if (status == LS_OK) status = moved != LS_OK ? moved : written;
         }
     return status;
 }
@@ -226,15 +283,15 @@ static ls_status write_pieces(hid_t file, const char *path, const ls_optimizer *
 static ls_status write_own_pieces(const char *path, const ls_optimizer *optimizer)
 {
     hid_t file;
-    ls_hdf5_piece *pieces = malloc(sizeof *pieces * (size_t)optimizer->shards.count);
-    if (pieces == NULL) return LS_FAIL(LS_NO_MEMORY, "cannot get memory for writing %s", path);
+    piece_window window;
+    LS_TRY(window_open(&window, optimizer));
     ls_status status = ls_hdf5_open_shared(&file, path);
     if (status == LS_OK) {
-        status = write_pieces(file, path, optimizer, pieces);
+        status = write_pieces(file, path, optimizer, &window);
         const ls_status closed = ls_hdf5_close(file, path);
         if (status == LS_OK) status = closed;
     }
-    free(pieces);
+    window_close(&window);
     return status == LS_OK ? ls_file_sync(path) : status;
 }
 
@@ -355,16 +412,18 @@ static ls_status read_block(hid_t file, const char *path, ls_optimizer *optimize
     if (ls_comm_size(optimizer->shards.comm) == 1)
         return ls_parameters_read(file, path, block_groups[block], table, optimizer->model->exec,
                                   ls_optimizer_base(optimizer, block));
-    ls_hdf5_piece *pieces = malloc(sizeof *pieces * (size_t)optimizer->shards.count);
-    if (pieces == NULL) return LS_FAIL(LS_NO_MEMORY, "cannot get memory for reading %s", path);
+    piece_window window;
+    LS_TRY(window_open(&window, optimizer));
     ls_status status = LS_OK;
+    float *base = ls_optimizer_base(optimizer, block);
     for (int i = 0; i < table->count && status == LS_OK; i++) {
         const ls_parameter_dataset set = ls_parameter_dataset_of(block_groups[block], &table->entries[i]);
-        const int count = find_pieces(pieces, optimizer, block, &table->entries[i], true);
-        status = ls_hdf5_read_pieces(file, path, set.name, set.rows, set.cols, pieces, count,
-                                     ls_optimizer_base(optimizer, block));
+        const int count = find_pieces(window.pieces, optimizer, block, &table->entries[i], true);
+        float *near = window_pack(&window, count, base);
+        status = ls_hdf5_read_pieces(file, path, set.name, set.rows, set.cols, window.pieces, count, near);
+        if (status == LS_OK) status = window_move(&window, count, optimizer->model->exec, base, false);
     }
-    free(pieces);
+    window_close(&window);
     return status;
 }
 
