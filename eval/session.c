@@ -68,7 +68,9 @@ ls_status ls_session_open(ls_session *session, const ls_session_options *chosen)
 {
     *session = (ls_session){0};
     const int threads = chosen->threads > 0 ? (int)chosen->threads : ls_comm_threads(chosen->comm);
-    LS_TRY(ls_exec_create_on(&session->exec, (ls_device)chosen->device, (int)chosen->device_index, threads));
+    const ls_device device = (ls_device)chosen->device;
+    const int index = ls_comm_device_index(chosen->comm, device, (int)chosen->device_index);
+    LS_TRY(ls_exec_create_on(&session->exec, device, index, threads));
     session->has_exec = true;
     session->exec.attention = (ls_attention_choice)chosen->attention;
     char *tokenizer = NULL;

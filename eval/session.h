@@ -8,13 +8,13 @@
 #include "model/model.h"
 
 typedef struct ls_session_options {
-    ls_comm *comm;     /* the processes that share the work, each on processors of its own; NULL: alone */
-    const char *model; /* checkpoint, or a run folder: its newest */
-    int device;        /* ls_device */
-    int64_t device_index;
-    int attention;   /* ls_attention_choice */
-    int64_t threads; /* 0: all */
-    int precision;   /* 0 auto: bf16 where the processor has it, 1 bf16, 2 fp32 */
+    ls_comm *comm;        /* the processes that share the work, each on processors of its own; NULL: alone */
+    const char *model;    /* checkpoint, or a run folder: its newest */
+    int device;           /* ls_device */
+    int64_t device_index; /* 0 with several processes: those of a machine count off its GPUs */
+    int attention;        /* ls_attention_choice */
+    int64_t threads;      /* 0: all */
+    int precision;        /* 0 auto: bf16 where the processor has it, 1 bf16, 2 fp32 */
 } ls_session_options;
 
 /* --model, --device, --device-index, --attention, --threads, --precision: a child for a command's own argp; its input

@@ -82,6 +82,7 @@ static ls_status step(comm_run *run, step_cost *cost)
                                (double)GLOBAL_BATCH * LENGTH));
     }
     LS_TRY(ls_optimizer_step(&run->optimizer, 1e-4, &norm));
+    LS_TRY(ls_exec_status(run->model.exec));
     const ls_comm_traffic traffic = ls_comm_take_traffic(run->comm);
     *cost = (step_cost){ls_seconds_now() - begin, traffic.seconds_waiting, (double)traffic.bytes_sent};
     return LS_OK;
@@ -131,6 +132,11 @@ static void report_sharding(ls_bench *bench, const comm_run *run, const char *sh
     const double bytes = 4 + (run->optimizer.shards.sharding == LS_SHARDING_NONE ? 4 : back);
     (void)snprintf(name, sizeof name, "  bytes sent / the ring's bound, %s", sharding);
     report(bench, name, overlapped->sent / (bytes * elements * (size - 1) / size), -1, -1);
+    if (!run->model.exec->memory->host) { /* there the host does not wait */
+        (void)snprintf(name, sizeof name, "  step, reduced after backward, %s", sharding);
+        report(bench, name, -1, -1, apart->seconds * 1e3);
+        return;
+    }
     (void)snprintf(name, sizeof name, "  waiting, reduced during backward, %s", sharding);
     report(bench, name, -1, -1, overlapped->waited * 1e3);
     (void)snprintf(name, sizeof name, "  waiting, reduced after backward, %s", sharding);

@@ -233,19 +233,30 @@ static ls_status run(ls_bench *bench, const bench_options *options)
     return LS_FAIL(LS_BAD_INPUT, "'%s' is not a benchmark: kernels, train, decode or comm", options->what);
 }
 
+static ls_status run_with(ls_exec *exec, ls_comm *comm, const bench_options *options)
+{
+    LS_TRY(ls_comm_attach(comm, exec));
+    exec->attention = (ls_attention_choice)options->attention;
+    ls_bench bench = {.exec = exec, .comm = comm, .cases = cJSON_CreateArray()};
+    const bool bf16 = options->precision == 1 || (options->precision == 0 && ls_exec_has_fast_bf16(exec));
+    bench.dtype = bf16 ? LS_BF16 : LS_F32;
+    const ls_status status = ls_comm_agree(comm, run(&bench, options));
+    ls_matmul_probe_destroy(bench.matmul);
+    cJSON_Delete(bench.cases);
+    ls_comm_detach(comm);
+    return status;
+}
+
 static ls_status run_on(const bench_options *options, ls_comm *comm)
 {
     const int threads = options->threads > 0 ? (int)options->threads : ls_comm_threads(comm);
+    const ls_device device = (ls_device)options->device;
+    const int index = ls_comm_device_index(comm, device, (int)options->device_index);
     ls_exec exec;
-    LS_TRY(ls_exec_create_on(&exec, (ls_device)options->device, (int)options->device_index, threads));
-    exec.attention = (ls_attention_choice)options->attention;
-    ls_bench bench = {.exec = &exec, .comm = comm, .cases = cJSON_CreateArray()};
-    const bool bf16 = options->precision == 1 || (options->precision == 0 && ls_exec_has_fast_bf16(&exec));
-    bench.dtype = bf16 ? LS_BF16 : LS_F32;
-    const ls_status status = run(&bench, options);
-    ls_matmul_probe_destroy(bench.matmul);
-    cJSON_Delete(bench.cases);
-    ls_exec_destroy(&exec);
+    const ls_status own = ls_exec_create_on(&exec, device, index, threads);
+    ls_status status = ls_comm_agree(comm, own);
+    if (status == LS_OK) status = run_with(&exec, comm, options);
+    if (own == LS_OK) ls_exec_destroy(&exec);
     return status;
 }
 

@@ -125,6 +125,7 @@ ls_status ls_inspect_build(cJSON **out)
             (void)cJSON_AddItemToArray(devices, cJSON_CreateString(ls_device_names[i]));
     const char *cuda = ls_exec_cuda_build();
     (void)cJSON_AddStringToObject(document, "cuda", cuda == NULL ? "none" : cuda);
+    (void)cJSON_AddStringToObject(document, "nccl", ls_comm_nccl_build() == NULL ? "none" : ls_comm_nccl_build());
     (void)cJSON_AddStringToObject(document, "processor", ls_exec_describe(&exec));
     (void)cJSON_AddBoolToObject(document, "fast_bf16", ls_exec_has_fast_bf16(&exec));
     ls_exec_destroy(&exec);

@@ -442,7 +442,7 @@ static ls_status run_all(run *self, ls_train_config *config, const char *checkpo
 {
     ls_trainer *trainer = &self->trainer;
     ls_comm_set_timeout(self->comm, config->parallel.timeout);
-    LS_TRY(ls_comm_agree(self->comm, ls_trainer_create_shared(trainer, config, self->comm)));
+    LS_TRY(ls_trainer_create_shared(trainer, config, self->comm));
     ls_comm_stand(self->comm, 0, LS_COMM_STARTING);
     LS_TRY(ls_ranks_check(trainer));
     LS_TRY(checkpoint == NULL ? ls_trainer_initialize(trainer) : ls_trainer_resume(trainer, checkpoint));

@@ -61,7 +61,9 @@ typedef struct ls_step_report {
 /* Opens the token file and sizes everything; weights are zero until the next call. `config` must outlive the trainer.
  */
 ls_status ls_trainer_create(ls_trainer *out, ls_train_config *config);
-/* The same as one of the processes of `comm`. From here on every rank makes the same calls. */
+/* The same as one of the processes of `comm`, with the same answer on all. From here on every rank makes the same
+ * calls.
+ */
 ls_status ls_trainer_create_shared(ls_trainer *out, ls_train_config *config, ls_comm *comm);
 void ls_trainer_destroy(ls_trainer *trainer);
 /* What ls_trainer_create would allocate on the device, without a device: bytes and blocks of `counted`, which is no

@@ -138,21 +138,32 @@ static ls_status check_shares(const ls_trainer *trainer)
                    size, (long long)G, (long long)(G / B), (long long)B);
 }
 
-static ls_status create(ls_trainer *trainer)
+/* What does not need the other processes. */
+static ls_status open(ls_trainer *trainer)
 {
     ls_train_config *config = trainer->config;
+    if (config->data.tokens == NULL)
+        return LS_FAIL(LS_BAD_INPUT, "data.tokens is missing: name the token file made by layerskip prepare");
     LS_TRY(check_shares(trainer));
     LS_TRY(ls_token_file_open(&trainer->tokens, config->data.tokens));
     LS_TRY(ls_train_config_set_vocabulary(config, &trainer->tokens));
     trainer->recipe = ls_train_config_recipe(config);
     trainer->schedule = ls_train_config_schedule(config);
     LS_TRY(create_loaders(trainer));
+    const ls_device device = (ls_device)config->device;
     const int threads = config->threads > 0 ? (int)config->threads : ls_comm_threads(trainer->comm);
-    LS_TRY(ls_exec_create_on(&trainer->exec, (ls_device)config->device, (int)config->device_index, threads));
-    if (!trainer->exec.memory->host && ls_comm_size(trainer->comm) > 1)
-        return LS_FAIL(LS_UNSUPPORTED, "several processes train on device: cpu only, not on %s",
+    const int index = ls_comm_device_index(trainer->comm, device, (int)config->device_index);
+    LS_TRY(ls_exec_create_on(&trainer->exec, device, index, threads));
+    if (!trainer->exec.memory->host && ls_comm_size(trainer->comm) > 1 &&
+        config->parallel.sharding == LS_SHARDING_GRADIENTS)
+        return LS_FAIL(LS_UNSUPPORTED, "parallel.sharding: gradients is for device: cpu; on %s use optimizer",
                        ls_device_names[trainer->exec.device]);
-    if (config->profile) LS_TRY(ls_profile_create(&trainer->profile, &trainer->exec));
+    return config->profile ? ls_profile_create(&trainer->profile, &trainer->exec) : LS_OK;
+}
+
+static ls_status create(ls_trainer *trainer)
+{
+    const ls_train_config *config = trainer->config;
     LS_TRY(create_model(trainer));
     LS_TRY(reserve_profile(trainer));
     if (config->checkpoint.background) LS_TRY(ls_background_save_create(&trainer->background, &trainer->optimizer));
@@ -185,9 +196,9 @@ ls_status ls_trainer_create_shared(ls_trainer *out, ls_train_config *config, ls_
     memset(out, 0, sizeof *out);
     out->config = config;
     out->comm = comm;
-    if (config->data.tokens == NULL)
-        return LS_FAIL(LS_BAD_INPUT, "data.tokens is missing: name the token file made by layerskip prepare");
-    const ls_status status = create(out);
+    ls_status status = ls_comm_agree(comm, open(out));
+    if (status == LS_OK) status = ls_comm_attach(comm, &out->exec);
+    if (status == LS_OK) status = ls_comm_agree(comm, create(out));
     if (status != LS_OK) ls_trainer_destroy(out);
     return status;
 }
@@ -202,6 +213,7 @@ void ls_trainer_destroy(ls_trainer *trainer)
     if (trainer->readings != NULL) ls_exec_free(&trainer->exec, trainer->readings, ls_trainer_readings_bytes(trainer));
     ls_optimizer_destroy(&trainer->optimizer);
     if (trainer->model.exec != NULL) ls_model_destroy(&trainer->model);
+    ls_comm_detach(trainer->comm);
     ls_profile_destroy(trainer->profile);
     if (trainer->exec.ops != NULL) ls_exec_destroy(&trainer->exec);
     if (trainer->held_out != NULL) ls_loader_destroy(trainer->held_out);
