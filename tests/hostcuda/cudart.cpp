@@ -18,6 +18,7 @@
 #include <string.h>
 #include <string>
 #include <sys/mman.h>
+#include <unistd.h>
 #include <unordered_map>
 #include <vector>
 
@@ -57,6 +58,7 @@ static int capability = 90;
 static size_t allocated, memory_limit = size_t{512} << 20;
 static size_t pinned_now, most_pinned, pinned_limit = size_t{4} << 30;
 static int devices = 1, current_device;
+static std::vector<int> visible; /* which of the machine's GPUs they are, where that matters */
 constexpr size_t PAGE = 4096;
 
 static void prepare_arena()
@@ -134,6 +136,7 @@ struct Event {
 struct Operation {
     std::function<cudaError_t()> run;
     std::shared_ptr<Event> wait, record;
+    std::function<bool()> ready; /* of what other processes have to do with; asked again until it is true */
 };
 
 struct Stream {
@@ -183,8 +186,12 @@ static Stream *needed_for(Stream *stream)
 
 static bool can_run(const Stream *stream)
 {
-    return !stream->queue.empty() && (!stream->queue.front().wait || stream->queue.front().wait->done);
+    if (stream->queue.empty()) return false;
+    const Operation &first = stream->queue.front();
+    return (!first.wait || first.wait->done) && (!first.ready || first.ready());
 }
+
+static bool waits_for_others(const Stream *stream) { return !stream->queue.empty() && stream->queue.front().ready; }
 
 static void finish(Event *event)
 {
@@ -223,6 +230,10 @@ static cudaError_t run_until(const std::function<bool()> &done, Stream *wanted)
     while (!done()) {
         std::vector<Stream *> ready;
         std::copy_if(streams.begin(), streams.end(), std::back_inserter(ready), can_run);
+        if (ready.empty() && std::any_of(streams.begin(), streams.end(), waits_for_others)) {
+            (void)usleep(50);
+            continue;
+        }
         if (ready.empty()) {
             report("stream-deadlock", "streams wait for events that cannot come");
             return sticky = cudaErrorLaunchFailure;
@@ -252,7 +263,7 @@ static cudaError_t enqueue(Stream *stream, std::function<cudaError_t()> work)
     } else if (stream->blocking) {
         (void)run_stream(&default_stream);
     }
-    stream->queue.push_back({std::move(work), nullptr, nullptr});
+    stream->queue.push_back({std::move(work), nullptr, nullptr, {}});
     return deferred ? sticky : run_stream(stream);
 }
 
@@ -407,6 +418,12 @@ void hostcuda_set_streams(int order) { streams_order = order; }
 void hostcuda_set_memory_limit(size_t bytes) { memory_limit = bytes; }
 void hostcuda_set_pinned_limit(size_t bytes) { pinned_limit = bytes; }
 void hostcuda_set_devices(int count) { devices = count; }
+void hostcuda_set_visible(int number) { visible.push_back(number); }
+int hostcuda_gpu(void)
+{
+    const auto index = static_cast<size_t>(current_device);
+    return index < visible.size() ? visible[index] : current_device;
+}
 void hostcuda_fail_in(int calls) { calls_to_failure = calls; }
 void hostcuda_set_failure(int error) { failure = static_cast<cudaError_t>(error); }
 void hostcuda_set_capability(int version) { capability = version; }
@@ -445,6 +462,8 @@ cudaError_t cudaGetDeviceProperties(cudaDeviceProp *out, int device)
     if (device < 0 || device >= devices) return result(cudaErrorInvalidDevice);
     *out = cudaDeviceProp();
     (void)snprintf(out->name, sizeof out->name, "CPU stand-in");
+    if (device < static_cast<int>(visible.size()))
+        memcpy(out->uuid.bytes, &visible[static_cast<size_t>(device)], sizeof(int));
     out->major = capability / 10;
     out->minor = capability % 10;
     out->multiProcessorCount = 4;
@@ -624,14 +643,14 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream)
     if (queue->queue.empty())
         finish(own.get());
     else
-        queue->queue.push_back({nullptr, nullptr, own});
+        queue->queue.push_back({nullptr, nullptr, own, {}});
     return cudaSuccess;
 }
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned)
 {
     ENTRY();
     const auto own = *reinterpret_cast<std::shared_ptr<Event> *>(event);
-    if (own->recorded && !own->done) stream_of(stream)->queue.push_back({nullptr, own, nullptr});
+    if (own->recorded && !own->done) stream_of(stream)->queue.push_back({nullptr, own, nullptr, {}});
     return cudaSuccess;
 }
 cudaError_t cudaEventSynchronize(cudaEvent_t event)
@@ -731,6 +750,31 @@ int hostcuda_enqueue(cudaStream_t stream, int (*work)(void *), void *argument)
                free(argument);
                return failed ? cudaErrorLaunchFailure : cudaSuccess;
            }) != cudaSuccess;
+}
+/* The same for work that other processes have a part in: `ready` is asked, when all before it in the stream is done,
+ * until it gives true. */
+int hostcuda_enqueue_when(cudaStream_t stream, int (*ready)(void *), int (*work)(void *), void *argument)
+{
+    if (entry() != cudaSuccess) return 1;
+    Operation operation;
+    operation.run = [=] {
+        const int failed = work(argument);
+        free(argument);
+        return failed ? cudaErrorLaunchFailure : cudaSuccess;
+    };
+    operation.ready = [=] { return ready(argument) != 0; };
+    stream_of(stream)->queue.push_back(operation);
+    return 0;
+}
+/* A piece of queued work, now and then: a device works on while the host waits for something else. */
+void hostcuda_progress(void)
+{
+    if (in_kernel || sticky != cudaSuccess || random_below(4) > 0) return;
+    if (std::all_of(streams.begin(), streams.end(), [](Stream *s) { return s->queue.empty(); })) return;
+    const Open open;
+    std::vector<Stream *> ready;
+    std::copy_if(streams.begin(), streams.end(), std::back_inserter(ready), can_run);
+    if (!ready.empty()) run_first(ready[random_below(ready.size())]);
 }
 int hostcuda_is_live(const void *p, size_t bytes) { return is_live(p, bytes); }
 void hostcuda_library_reads(const void *p, size_t bytes, const char *what) { check_copy(p, bytes, what); }

@@ -18,26 +18,45 @@
 
 static int rank;
 
+static float *weight(ls_trainer *trainer)
+{
+    return (float *)trainer->model.weights + trainer->model.table.layers[0].attention_out;
+}
+
+static float get(ls_trainer *trainer, const float *place)
+{
+    float value = NAN;
+    CHECK(ls_exec_download(&trainer->exec, &value, place, sizeof value) == LS_OK);
+    return value;
+}
+
+static void set(ls_trainer *trainer, float *place, float value)
+{
+    CHECK(ls_exec_upload(&trainer->exec, place, &value, sizeof value) == LS_OK);
+}
+
 /* Weights of one rank's copy, or one rank's gradients, go bad before the step. */
 static void poison(ls_trainer *trainer, int victim, bool gradient)
 {
+    const float bad = gradient ? INFINITY : NAN;
     if (rank != victim) return;
     if (gradient)
-        trainer->optimizer.gradients[trainer->model.table.layers[1].down] = INFINITY;
+        set(trainer, trainer->optimizer.gradients + trainer->model.table.layers[1].down, bad);
     else
-        ((float *)trainer->model.weights)[trainer->model.table.layers[0].attention_out] = NAN;
+        set(trainer, weight(trainer), bad);
 }
 
 static void heal(ls_trainer *trainer, int victim, float value)
 {
-    if (rank == victim) ((float *)trainer->model.weights)[trainer->model.table.layers[0].attention_out] = value;
+    if (rank == victim) set(trainer, weight(trainer), value);
 }
 
 static void one_case(ls_trainer *trainer, ls_comm *comm, int victim, bool gradient)
 {
     ls_step_report report;
-    const float before = ((float *)trainer->model.weights)[trainer->model.table.layers[0].attention_out];
-    const float kept = ls_optimizer_kept(&trainer->optimizer, LS_KEPT_MOMENT1, 0)[0];
+    const float before = get(trainer, weight(trainer));
+    const float *moment = ls_optimizer_kept(&trainer->optimizer, LS_KEPT_MOMENT1, 0);
+    const float kept = get(trainer, moment);
     const int64_t step = trainer->step, updates = trainer->optimizer.updates;
     poison(trainer, victim, gradient);
     const ls_status status = ls_trainer_step(trainer, &report);
@@ -50,7 +69,7 @@ static void one_case(ls_trainer *trainer, ls_comm *comm, int victim, bool gradie
         ls_error_clear();
     }
     CHECK(trainer->optimizer.updates == updates);
-    CHECK(ls_optimizer_kept(&trainer->optimizer, LS_KEPT_MOMENT1, 0)[0] == kept);
+    CHECK(get(trainer, moment) == kept);
     if (!gradient) heal(trainer, victim, before);
     /* All goes on as if nothing had been. */
     CHECK(ls_trainer_step(trainer, &report) == LS_OK && isfinite(report.loss) && !report.skipped);

@@ -1,8 +1,8 @@
 /* What the stand-in runtime is told by the environment, since an unmodified program cannot be asked: which devices and
  * driver there are, and what fails.
  *
- *   HOSTCUDA_DEVICES=N  HOSTCUDA_CAPABILITY=75  HOSTCUDA_DRIVER=12040 (0: none)  HOSTCUDA_MEMORY=MiB
- *   HOSTCUDA_PINNED=MiB  HOSTCUDA_FAIL_IN=CALLS  HOSTCUDA_FAILURE=cudaError (2: out of memory)
+ *   HOSTCUDA_DEVICES=N  CUDA_VISIBLE_DEVICES=0,2 of them  HOSTCUDA_CAPABILITY=75  HOSTCUDA_DRIVER=12040 (0: none)
+ *   HOSTCUDA_MEMORY=MiB  HOSTCUDA_PINNED=MiB  HOSTCUDA_FAIL_IN=CALLS  HOSTCUDA_FAILURE=cudaError (2: out of memory)
  *   HOSTCUDA_SEED=N  HOSTCUDA_STREAMS=0 (at random), 1 (late), 2 (early)
  * At the end HOSTCUDA_LOG=FILE gets a line: misuse reported, allocations that were not freed, and how often the host
  * waited. */
@@ -17,9 +17,29 @@ static long number(const char *name, long otherwise)
     return text != nullptr && text[0] != '\0' ? strtol(text, nullptr, 10) : otherwise;
 }
 
+/* All of the machine's `count`, or those that CUDA_VISIBLE_DEVICES lists. */
+static void choose_devices(int count)
+{
+    const char *const list = getenv("CUDA_VISIBLE_DEVICES");
+    if (list == nullptr) {
+        hostcuda_set_devices(count);
+        for (int i = 0; i < count; i++) hostcuda_set_visible(i);
+        return;
+    }
+    int found = 0;
+    char *end = nullptr;
+    for (const char *at = list; *at != '\0'; at = *end == ',' ? end + 1 : end) {
+        const long device = strtol(at, &end, 10);
+        if (end == at || device < 0 || device >= count) break; /* the rest is not seen, as with the real one */
+        hostcuda_set_visible(static_cast<int>(device));
+        found++;
+    }
+    hostcuda_set_devices(found);
+}
+
 __attribute__((constructor)) static void begin()
 {
-    hostcuda_set_devices(static_cast<int>(number("HOSTCUDA_DEVICES", 1)));
+    choose_devices(static_cast<int>(number("HOSTCUDA_DEVICES", 1)));
     hostcuda_set_memory_limit(static_cast<size_t>(number("HOSTCUDA_MEMORY", 2048)) << 20);
     hostcuda_set_deferred(1, static_cast<uint64_t>(number("HOSTCUDA_SEED", 1)));
     hostcuda_set_schedule(HOSTCUDA_RANDOM, static_cast<uint64_t>(number("HOSTCUDA_SEED", 1)));
@@ -36,9 +56,11 @@ __attribute__((destructor)) static void end()
     FILE *const file = path != nullptr ? fopen(path, "a") : nullptr;
     if (file == nullptr) return;
     (void)fprintf(
-        file, "%d reports, %zu allocations left, %zu bytes at most, %zu pinned, %zu waits, %zu downloads; %s\n",
+        file,
+        "%d reports, %zu allocations left, %zu bytes at most, %zu pinned, %zu waits, %zu downloads on GPU %d; %s\n",
         hostcuda_reports(), hostcuda_live_allocations(), hostcuda_peak_bytes(), hostcuda_peak_pinned_bytes(),
-        hostcuda_waits(), hostcuda_downloads(), hostcuda_reports() > 0 ? hostcuda_first_report() : "nothing to report");
+        hostcuda_waits(), hostcuda_downloads(), hostcuda_gpu(),
+        hostcuda_reports() > 0 ? hostcuda_first_report() : "nothing to report");
     (void)fclose(file);
 }
 

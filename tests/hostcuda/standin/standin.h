@@ -9,6 +9,9 @@
  * freed.
  */
 int hostcuda_enqueue(cudaStream_t stream, int (*work)(void *), void *argument);
+/* The same for what other processes have a part in: asked until ready(argument) is not 0. */
+int hostcuda_enqueue_when(cudaStream_t stream, int (*ready)(void *), int (*work)(void *), void *argument);
+void hostcuda_progress(void);                      /* the device works on by itself, a little */
 int hostcuda_is_live(const void *p, size_t bytes); /* within one allocation of device memory */
 void hostcuda_library_reads(const void *p, size_t bytes, const char *what);
 void hostcuda_library_writes(const void *p, size_t bytes);
