@@ -6,6 +6,7 @@
 #include "model/commands.h"
 #include "train/commands.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -37,9 +38,8 @@ static void print_help(FILE *file)
                   "run was lost, 130 stopped by a signal.\n");
 }
 
-int main(int argc, char **argv)
+static int run(int argc, char **argv)
 {
-    ls_threads_settle(argv);
     if (argc < 2) {
         print_help(stderr);
         return ls_status_exit(LS_BAD_INPUT);
@@ -62,4 +62,17 @@ int main(int argc, char **argv)
     }
     (void)fprintf(stderr, "layerskip: '%s' is not a command; see layerskip --help\n", argv[1]);
     return ls_status_exit(LS_BAD_INPUT);
+}
+
+/* Whoever reads a file that lacks its end must be told. */
+int main(int argc, char **argv)
+{
+    ls_threads_settle(argv);
+    ls_comm_hush();
+    const int status = run(argc, argv);
+    errno = 0;
+    if ((fflush(stdout) == 0 && !ferror(stdout)) || status != 0) return status;
+    (void)fprintf(stderr, "layerskip: cannot write all of the output: %s\n",
+                  errno != 0 ? strerror(errno) : "an earlier part was lost");
+    return ls_status_exit(LS_IO);
 }

@@ -127,7 +127,7 @@ ls_status ls_command_parse(const struct argp *argp, int argc, char **argv, void 
     const error_t error = parse_caught(&said, &framed, argc, arguments, &self);
     ls_status status = LS_OK;
     if (self.helped)
-        status = fflush(stdout) == 0 ? LS_HELP_SHOWN : LS_FAIL(LS_IO, "cannot print the help: %s", strerror(errno));
+        status = LS_HELP_SHOWN;
     else if (ls_error_text()[0] != '\0')
         status = LS_BAD_INPUT;
     else if (error != 0 || (said != NULL && said[0] != '\0'))

@@ -68,6 +68,8 @@ const char *ls_comm_nccl_build(void);
 ls_status ls_comm_run(ls_status (*work)(ls_comm *comm, void *context), void *context);
 /* For a command that one process does: true on all but the first that a launcher started; the first warns. */
 bool ls_comm_spare(const char *command);
+/* The first that a launcher started prints for all: what the others print goes nowhere. For main.c. */
+void ls_comm_hush(void);
 /* LS_BAD_INPUT on every rank unless all run the same program. */
 ls_status ls_comm_same_program(ls_comm *comm);
 

@@ -65,6 +65,25 @@ class Help(ProgramTest):
         self.assertEqual((2, ""), (status, out))
         self.assertIn("Usage", err)
 
+    def test_output_that_cannot_be_written(self):
+        """A full disk behind standard output is a failure, said in one sentence, whatever was printed."""
+        self.prepare()
+        self.train("training.steps=4", "schedule.warmup_steps=0")
+        model = "--model", "run"
+        lines = [(option,) for option in ("--help", "--version")] + [(command, "--help") for command in OPTIONS]
+        for json in ((), ("--json",)):
+            lines += [("inspect", "config.yaml", *json), ("inspect", "tokens.h5", *json), ("inspect", "--build", *json),
+                      ("eval", *model, "--data", "tokens.h5", *json),
+                      ("sweep", *model, "--data", "tokens.h5", "--prompts", "1", "--repeats", "1", "--prompt-tokens", "4",
+                       "--max-new-tokens", "4", *json),
+                      ("generate", *model, "--prompt", "ab", "--max-new-tokens", "2", *json)]
+        with open("/dev/full", "wb") as full:
+            for line in lines:
+                process = self.start(*line, stdout=full)
+                said = process.communicate(timeout=600)[1].decode().splitlines()
+                failures = [one for one in said if one.startswith("layerskip: cannot write ")]
+                self.assertEqual((2, 1), (process.returncode, len(failures)), f"{line}: {said}")
+
 
 if __name__ == "__main__":
     unittest.main()

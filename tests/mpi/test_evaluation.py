@@ -117,6 +117,11 @@ class Evaluation(ranks.RanksTest):
         status, out, err = self.finish(self.launch(2, "bench", "flying"))
         self.assertEqual((2, 1), (status, err.count("not a benchmark")), err)
 
+    def test_help_is_printed_once(self):
+        for command in ("train", "eval", "sweep", "bench"):
+            status, out, err = self.finish(self.launch(2, command, "--help"))
+            self.assertEqual((0, 1, ""), (status, out.count("Usage: "), err), command)
+
 
 if __name__ == "__main__":
     ranks.main()
