@@ -1,5 +1,5 @@
 /* Between the parts of the CPU run of CUDA kernels: the executor (exec.cpp), the checker (check.cpp, counters.cpp), the
- * stand-in for CUDA's runtime library (cudart.cpp), and the tests that steer them. */
+ * stand-in for CUDA's runtime library (device.h), and the tests that steer them. */
 #ifndef HOSTCUDA_RUNTIME_H
 #define HOSTCUDA_RUNTIME_H
 
