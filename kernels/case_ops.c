@@ -233,6 +233,26 @@ static void residual_add_call(const ls_case_run *run)
 
 static double residual_flop(const ls_case *c) { return 2.0 * (double)(c->n * c->T) * (double)c->C; }
 
+/* Backends round the sum alike, by one multiply-add, so the norm brings its own error alone. */
+static void residual_add_rmsnorm_declare(ls_case_run *run)
+{
+    const ls_case *const c = &run->what;
+    const double error = FEW_F32 * (1.0 + sqrt((double)c->C) / 4.0);
+    residual_add_declare(run);
+    writes(add_typed(run, "out", c->n * c->T * c->C, LS_FILL_NOTHING), 0.0, error);
+    if (!has(c, LS_CASE_NO_EXTRA)) writes(add_float(run, "rstd", c->n * c->T, LS_FILL_NOTHING), 0.0, error);
+    add_typed(run, "weight", c->C, LS_FILL_SPREAD);
+}
+
+static void residual_add_rmsnorm_call(const ls_case_run *run)
+{
+    const ls_case *const c = &run->what;
+    OPS->residual_add_rmsnorm(run->exec, DATA("residual"), DATA("out"), DATA("rstd"), DATA("out_slot"), DATA("in_slot"),
+                              DATA("y"), DATA("weight"), run->dtype, RESIDUAL_SCALE, c->n, c->T, c->C, EPSILON);
+}
+
+static double residual_add_rmsnorm_flop(const ls_case *c) { return 6.0 * (double)(c->n * c->T) * (double)c->C; }
+
 static void gather_cast_declare(ls_case_run *run)
 {
     const ls_case *const c = &run->what;
@@ -497,6 +517,8 @@ const ls_case_op ls_case_ops[LS_OP_COUNT] = {
     [LS_OP_rmsnorm_backward] = {rmsnorm_backward_declare, rmsnorm_backward_prepare, rmsnorm_backward_call,
                                 rmsnorm_backward_flop},
     [LS_OP_residual_add] = {residual_add_declare, NULL, residual_add_call, residual_flop},
+    [LS_OP_residual_add_rmsnorm] = {residual_add_rmsnorm_declare, NULL, residual_add_rmsnorm_call,
+                                    residual_add_rmsnorm_flop},
     [LS_OP_gather_cast] = {gather_cast_declare, NULL, gather_cast_call, residual_flop},
     [LS_OP_rope] = {rope_declare, NULL, rope_call, rope_flop},
     [LS_OP_attention_forward] = {attention_forward_declare, NULL, attention_forward_call, attention_forward_flop},

@@ -409,7 +409,8 @@ static void other_benchmarks(ls_case_list *list, const shape *s)
 {
     const unsigned mark = LS_CASE_BENCHMARK;
     const int64_t rows = s->B * s->T;
-    static const ls_op slab[] = {LS_OP_rmsnorm_forward, LS_OP_rmsnorm_backward, LS_OP_residual_add, LS_OP_gather_cast};
+    static const ls_op slab[] = {LS_OP_rmsnorm_forward, LS_OP_rmsnorm_backward, LS_OP_residual_add,
+                                 LS_OP_residual_add_rmsnorm, LS_OP_gather_cast};
     for (size_t i = 0; i < COUNT(slab); i++)
         add_both(list, (ls_case){.op = slab[i], .options = mark, .B = s->B, .n = s->B, .T = s->T, .C = s->C});
     static const ls_op sequence[] = {LS_OP_rope, LS_OP_attention_forward, LS_OP_attention_backward};
@@ -471,7 +472,8 @@ static ls_status group_by_op(ls_case_list *list)
 
 ls_status ls_case_list_make(ls_case_list *out)
 {
-    static const ls_op slab[] = {LS_OP_rmsnorm_forward, LS_OP_rmsnorm_backward, LS_OP_residual_add, LS_OP_gather_cast};
+    static const ls_op slab[] = {LS_OP_rmsnorm_forward, LS_OP_rmsnorm_backward, LS_OP_residual_add,
+                                 LS_OP_residual_add_rmsnorm, LS_OP_gather_cast};
     *out = (ls_case_list){0};
     matmul_cases(out);
     matmul_bias_cases(out);
@@ -482,6 +484,7 @@ ls_status ls_case_list_make(ls_case_list *out)
     for (size_t i = 0; i < COUNT(slab); i++) slab_cases(out, slab[i], 0);
     slab_cases(out, LS_OP_rmsnorm_forward, LS_CASE_NO_EXTRA);
     slab_cases(out, LS_OP_residual_add, LS_CASE_IN_PLACE);
+    slab_cases(out, LS_OP_residual_add_rmsnorm, LS_CASE_IN_PLACE | LS_CASE_NO_EXTRA);
     rope_cases(out);
     attention_cases(out, LS_OP_attention_forward);
     attention_cases(out, LS_OP_attention_backward);

@@ -79,6 +79,11 @@ typedef void ls_rmsnorm_backward_op(ls_exec *exec, float *dresidual, float *dwei
 /* residual[out_slot[j]] = residual[in_slot[j]] + scale * y[j]. y [n,T,C]. out_slot[j] == in_slot[j] is allowed. */
 typedef void ls_residual_add_op(ls_exec *exec, float *residual, const int32_t *out_slot, const int32_t *in_slot,
                                 const void *y, ls_dtype dtype, float scale, int64_t n, int64_t T, int64_t C);
+/* residual_add, then rmsnorm_forward of the slabs it wrote, in one pass: the bits of the two for buffers aligned alike.
+ * out, rstd and weight are the norm's. Rows are computed independently (bitwise). */
+typedef void ls_residual_add_rmsnorm_op(ls_exec *exec, float *residual, void *out, float *rstd, const int32_t *out_slot,
+                                        const int32_t *in_slot, const void *y, const void *weight, ls_dtype dtype,
+                                        float scale, int64_t n, int64_t T, int64_t C, float epsilon);
 /* out[j] = scale * x[slot[j]], rounded to dtype. out [n,T,C], x fp32 [slots,T,C]. */
 typedef void ls_gather_cast_op(ls_exec *exec, void *out, const float *x, const int32_t *slot, ls_dtype dtype,
                                float scale, int64_t n, int64_t T, int64_t C);
@@ -234,6 +239,7 @@ typedef void ls_convert_op(ls_exec *exec, void *out, ls_dtype out_dtype, const v
     X(rmsnorm_forward)                                                                                                 \
     X(rmsnorm_backward)                                                                                                \
     X(residual_add)                                                                                                    \
+    X(residual_add_rmsnorm)                                                                                            \
     X(gather_cast)                                                                                                     \
     X(rope)                                                                                                            \
     X(attention_forward)                                                                                               \

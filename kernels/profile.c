@@ -122,6 +122,10 @@ TIMED(residual_add,
       (ls_exec * exec, float *residual, const int32_t *out_slot, const int32_t *in_slot, const void *y, ls_dtype dtype,
        float scale, int64_t n, int64_t T, int64_t C),
       (exec, residual, out_slot, in_slot, y, dtype, scale, n, T, C))
+TIMED(residual_add_rmsnorm,
+      (ls_exec * exec, float *residual, void *out, float *rstd, const int32_t *out_slot, const int32_t *in_slot,
+       const void *y, const void *weight, ls_dtype dtype, float scale, int64_t n, int64_t T, int64_t C, float epsilon),
+      (exec, residual, out, rstd, out_slot, in_slot, y, weight, dtype, scale, n, T, C, epsilon))
 TIMED(gather_cast,
       (ls_exec * exec, void *out, const float *x, const int32_t *slot, ls_dtype dtype, float scale, int64_t n,
        int64_t T, int64_t C),

@@ -4,6 +4,7 @@
 #include "core/memory.h"
 
 #include <stdlib.h>
+#include <string.h>
 
 /* The last chunk's rows are padded to a multiple of this, so that batches with a few targets more or less share
  * products of one shape. */
@@ -219,6 +220,8 @@ static ls_status assign_slots(ls_activations *a, const ls_step_plan *plan, int l
     const int32_t mid = a->recompute ? plan->samples : *next;
     const int32_t out = a->recompute ? *next : *next + n;
     survivors->count = n;
+    survivors->as_below = n > 0 && l > 0 && n == plan->survivor_count[l - 1] &&
+                          memcmp(chosen, chosen - plan->samples, sizeof *chosen * (size_t)n) == 0;
     for (int32_t j = 0; j < n; j++) {
         const int32_t b = chosen[j];
         if (b < 0 || b >= plan->samples || (j > 0 && b <= chosen[j - 1]))

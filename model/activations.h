@@ -29,6 +29,7 @@ typedef struct ls_saved_block {
 /* Who a block works on, [count] each. */
 typedef struct ls_survivors {
     int count;         /* n */
+    bool as_below;     /* the samples of the layer below, at least one */
     int32_t *sample;   /* sample number in the batch */
     int32_t *in_slot;  /* x[l] */
     int32_t *mid_slot; /* after attention */

@@ -16,6 +16,7 @@ typedef struct block_view {
     const int32_t *positions, *first_key; /* [B,T], or NULL where they say nothing */
     int64_t n, T, R, C, F, D, H, G, QKV;  /* R = n*T, QKV = (H+2G)*D */
     float attention_scale, epsilon, scale;
+    bool entered, enters_next;
 } block_view;
 
 static block_view view_of(const ls_block_pass *pass)
@@ -45,6 +46,8 @@ static block_view view_of(const ls_block_pass *pass)
         .attention_scale = (float)(1.0 / sqrt((double)config->head_dim)),
         .epsilon = (float)config->rms_norm_eps,
         .scale = pass->scale,
+        .entered = pass->entered,
+        .enters_next = pass->enters_next,
     };
 }
 
@@ -90,32 +93,38 @@ static void project_backward_input(const block_view *v, void *dx, const void *do
 static void attention_forward(const block_view *v)
 {
     const ls_saved_block *s = v->saved;
-    v->ops->rmsnorm_forward(v->exec, s->normed1, s->rstd1, v->act->residual, v->who->in_slot,
-                            weight(v, v->at->input_norm), v->dtype, v->n, v->T, v->C, v->epsilon);
+    if (!v->entered)
+        v->ops->rmsnorm_forward(v->exec, s->normed1, s->rstd1, v->act->residual, v->who->in_slot,
+                                weight(v, v->at->input_norm), v->dtype, v->n, v->T, v->C, v->epsilon);
     project_with_bias(v, s->qkv, s->normed1, v->at->qkv, v->at->qkv_bias, v->QKV, v->C);
     v->ops->rope(v->exec, s->qkv, v->model->rope_cos, v->model->rope_sin, v->positions, v->who->sample, v->dtype, 0,
                  v->n, v->T, v->H, v->G, v->D);
     v->ops->attention_forward(v->exec, s->attention, s->lse, s->qkv, v->first_key, v->who->sample, v->dtype,
                               v->attention_scale, v->n, v->T, v->H, v->G, v->D);
     project_with_bias(v, v->act->y, s->attention, v->at->attention_out, v->at->attention_out_bias, v->C, v->H * v->D);
-    v->ops->residual_add(v->exec, v->act->residual, v->who->mid_slot, v->who->in_slot, v->act->y, v->dtype, v->scale,
-                         v->n, v->T, v->C);
+    v->ops->residual_add_rmsnorm(v->exec, v->act->residual, s->normed2, s->rstd2, v->who->mid_slot, v->who->in_slot,
+                                 v->act->y, weight(v, v->at->post_norm), v->dtype, v->scale, v->n, v->T, v->C,
+                                 v->epsilon);
 }
 
 static void gate_up_forward(const block_view *v)
 {
-    const ls_saved_block *s = v->saved;
-    v->ops->rmsnorm_forward(v->exec, s->normed2, s->rstd2, v->act->residual, v->who->mid_slot,
-                            weight(v, v->at->post_norm), v->dtype, v->n, v->T, v->C, v->epsilon);
-    project(v, s->gate_up, s->normed2, v->at->gate_up, 2 * v->F, v->C);
+    project(v, v->saved->gate_up, v->saved->normed2, v->at->gate_up, 2 * v->F, v->C);
 }
 
 static void down_forward(const block_view *v)
 {
     v->ops->swiglu_forward(v->exec, v->act->act, v->saved->gate_up, v->dtype, v->R, v->F);
     project(v, v->act->y, v->act->act, v->at->down, v->C, v->F);
-    v->ops->residual_add(v->exec, v->act->residual, v->who->out_slot, v->who->mid_slot, v->act->y, v->dtype, v->scale,
-                         v->n, v->T, v->C);
+    if (!v->enters_next) {
+        v->ops->residual_add(v->exec, v->act->residual, v->who->out_slot, v->who->mid_slot, v->act->y, v->dtype,
+                             v->scale, v->n, v->T, v->C);
+        return;
+    }
+    const ls_saved_block *next = v->saved + 1; /* of the next layer, as v->at + 1 */
+    v->ops->residual_add_rmsnorm(v->exec, v->act->residual, next->normed1, next->rstd1, v->who->out_slot,
+                                 v->who->mid_slot, v->act->y, weight(v, v->at[1].input_norm), v->dtype, v->scale, v->n,
+                                 v->T, v->C, v->epsilon);
 }
 
 void ls_block_forward(const ls_block_pass *pass)

@@ -174,7 +174,18 @@ static void add_branch(const ls_decode *d, float *hidden, int64_t R)
                                    model->config.hidden_size);
 }
 
-static void run_block(const ls_decode *d, float *hidden, int layer, const int32_t *base, int64_t start, int64_t R)
+/* The same and the norm of the sum, in one pass. */
+static void add_branch_and_norm(const ls_decode *d, float *hidden, int64_t offset, int64_t R)
+{
+    const ls_model *model = d->model;
+    model->exec->ops->residual_add_rmsnorm(model->exec, hidden, d->normed, NULL, d->slot, d->slot, d->branch,
+                                           ls_model_weight(model, offset), model->dtype, 1.0f, 1, R,
+                                           model->config.hidden_size, (float)model->config.rms_norm_eps);
+}
+
+/* From norm1(hidden) in d->normed on; leaves that of the next layer there unless this is the last one. */
+static void run_block(const ls_decode *d, float *hidden, int layer, bool last, const int32_t *base, int64_t start,
+                      int64_t R)
 {
     const ls_model *model = d->model;
     const ls_model_config *config = &model->config;
@@ -184,20 +195,21 @@ static void run_block(const ls_decode *d, float *hidden, int layer, const int32_
     const int64_t H = config->num_attention_heads, G = config->num_key_value_heads;
     void *const keys = d->key_cache[layer], *const values = d->value_cache[layer];
 
-    norm(d, hidden, at->input_norm, R);
     project_with_bias(d, d->qkv, d->normed, at->qkv, at->qkv_bias, R, (H + 2 * G) * D, C);
     exec->ops->rope_append(exec, d->qkv, keys, values, model->rope_cos, model->rope_sin, model->dtype, base, start, R,
                            H, G, D, d->capacity);
     exec->ops->attention_cached(exec, d->attention, d->qkv, keys, values, model->dtype, (float)(1.0 / sqrt((double)D)),
                                 base, start, R, H, G, D, d->capacity);
     project_with_bias(d, d->branch, d->attention, at->attention_out, at->attention_out_bias, R, C, H * D);
-    add_branch(d, hidden, R);
+    add_branch_and_norm(d, hidden, at->post_norm, R);
 
-    norm(d, hidden, at->post_norm, R);
     project(d, d->gate_up, d->normed, at->gate_up, R, 2 * F, C);
     exec->ops->swiglu_forward(exec, d->act, d->gate_up, model->dtype, R, F);
     project(d, d->branch, d->act, at->down, R, C, F);
-    add_branch(d, hidden, R);
+    if (last)
+        add_branch(d, hidden, R);
+    else
+        add_branch_and_norm(d, hidden, at[1].input_norm, R);
 }
 
 ls_status ls_decode_layers(ls_decode *decode, float *hidden, int first_layer, int last_layer, const int32_t *base,
@@ -210,8 +222,9 @@ ls_status ls_decode_layers(ls_decode *decode, float *hidden, int first_layer, in
     if (start < 0 || start > decode->capacity - R)
         return LS_FAIL(LS_BAD_INPUT, "positions up to %lld do not fit a context of %lld", (long long)(start + R),
                        (long long)decode->capacity);
-    if (R > 0)
-        for (int l = first_layer; l < last_layer; l++) run_block(decode, hidden, l, base, start, R);
+    if (R == 0 || first_layer >= last_layer) return ls_exec_failed(decode->model->exec);
+    norm(decode, hidden, decode->model->table.layers[first_layer].input_norm, R);
+    for (int l = first_layer; l < last_layer; l++) run_block(decode, hidden, l, l + 1 == last_layer, base, start, R);
     return ls_exec_failed(decode->model->exec);
 }
 

@@ -85,8 +85,11 @@ static void forward(const ls_training *training, const ls_batch *batch, const ls
     model->exec->ops->embedding_forward(model->exec, a->residual, a->tokens,
                                         ls_model_weight(model, model->table.embedding), model->dtype,
                                         batch->B * batch->T, model->config.vocab_size, model->config.hidden_size);
-    for (int l = 0; l <= top_exit(plan); l++) {
-        const ls_block_pass pass = block_pass(training, batch, plan, l);
+    const int top = top_exit(plan);
+    for (int l = 0; l <= top; l++) {
+        ls_block_pass pass = block_pass(training, batch, plan, l);
+        pass.entered = a->survivors[l].as_below;
+        pass.enters_next = l < top && a->survivors[l + 1].as_below;
         ls_block_forward(&pass);
     }
 }

@@ -1,4 +1,5 @@
-/* RMSNorm forward and backward: two passes over a row, the second one from the first-level cache.
+/* RMSNorm forward, also of a row that is being added to, and backward: two passes over a row, the second one from the
+ * first-level cache.
  *
  * A row's sums run over vectors of lanes in an order that depends on C alone. dweight is summed over fixed blocks of
  * rows, each in a buffer of its own, then over the blocks in order: neither depends on threads. */
@@ -18,23 +19,53 @@ LS_INLINE void forward_vector(void *out, const float *x, const void *weight, vf 
     vf_put(out, i, lanes, vf_get(x, i, lanes, LS_F32) * rstd * vf_get(weight, i, lanes, dtype), dtype);
 }
 
-LS_INLINE void forward_row(void *out, float *rstd, const float *x, const void *weight, int64_t C, float epsilon,
-                           ls_dtype dtype)
+/* What a row is the sum of: x = in + scale * y, or `in` alone. */
+typedef struct branch {
+    float *x;
+    const void *y;
+    float scale;
+} branch;
+
+/* Elements i .. i+lanes-1 of the row, which are written where they are a sum. */
+LS_INLINE vf row_vector(const float *in, const branch *added, int64_t i, int lanes, ls_dtype dtype)
+{
+    vf v = vf_get(in, i, lanes, LS_F32);
+    if (added == NULL) return v;
+    v = vf_fma(vf_set(added->scale), vf_get(added->y, i, lanes, dtype), v);
+    vf_put(added->x, i, lanes, v, LS_F32);
+    return v;
+}
+
+LS_INLINE void norm_row(void *out, float *rstd, const float *in, const branch *added, const void *weight, int64_t C,
+                        float epsilon, ls_dtype dtype)
 {
     vf sum[SUMS] = {{0}};
     int64_t i = 0;
     for (; i + SUMS * VL <= C; i += SUMS * VL)
         for (int k = 0; k < SUMS; k++) {
-            const vf v = vf_load(x + i + k * VL);
+            const vf v = row_vector(in, added, i + k * VL, VL, dtype);
             sum[k] = vf_fma(v, v, sum[k]);
         }
     for (; i < C; i += VL) {
-        const vf v = vf_get(x, i, vector_lanes(C - i), LS_F32);
+        const vf v = row_vector(in, added, i, vector_lanes(C - i), dtype);
         sum[0] = vf_fma(v, v, sum[0]);
     }
     const float scale = 1.0f / sqrtf(total(sum) / (float)C + epsilon);
     if (rstd != NULL) *rstd = scale;
-    LS_EACH_VECTOR(0, C, forward_vector, out, x, weight, vf_set(scale), dtype);
+    LS_EACH_VECTOR(0, C, forward_vector, out, added == NULL ? in : added->x, weight, vf_set(scale), dtype);
+}
+
+LS_INLINE void forward_row(void *out, float *rstd, const float *x, const void *weight, int64_t C, float epsilon,
+                           ls_dtype dtype)
+{
+    norm_row(out, rstd, x, NULL, weight, C, epsilon, dtype);
+}
+
+LS_INLINE void add_forward_row(void *out, float *rstd, float *x, const float *in, const void *y, float scale,
+                               const void *weight, int64_t C, float epsilon, ls_dtype dtype)
+{
+    const branch added = {x, y, scale};
+    norm_row(out, rstd, in, &added, weight, C, epsilon, dtype);
 }
 
 void LS_CPU_NAME(rmsnorm_forward)(ls_exec *exec, void *out, float *rstd, const float *residual, const int32_t *slot,
@@ -43,6 +74,17 @@ void LS_CPU_NAME(rmsnorm_forward)(ls_exec *exec, void *out, float *rstd, const f
     LS_PARALLEL_FOR(threads_for(exec, n * T * C * 6), r, n * T,
                     LS_BY_DTYPE(dtype, forward_row, element_out(out, r * C, dtype), rstd == NULL ? NULL : rstd + r,
                                 residual + (slot[r / T] * T + r % T) * C, weight, C, epsilon));
+}
+
+void LS_CPU_NAME(residual_add_rmsnorm)(ls_exec *exec, float *residual, void *out, float *rstd, const int32_t *out_slot,
+                                       const int32_t *in_slot, const void *y, const void *weight, ls_dtype dtype,
+                                       float scale, int64_t n, int64_t T, int64_t C, float epsilon)
+{
+    LS_PARALLEL_FOR(threads_for(exec, n * T * C * 16), r, n * T,
+                    LS_BY_DTYPE(dtype, add_forward_row, element_out(out, r * C, dtype), rstd == NULL ? NULL : rstd + r,
+                                residual + (out_slot[r / T] * T + r % T) * C,
+                                residual + (in_slot[r / T] * T + r % T) * C, element(y, r * C, dtype), scale, weight, C,
+                                epsilon));
 }
 
 /* sum += h * x */

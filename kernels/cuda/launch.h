@@ -55,6 +55,10 @@ cudaError_t ls_launch_rmsnorm_backward(cudaStream_t stream, float *dresidual, fl
 cudaError_t ls_launch_residual_add(cudaStream_t stream, float *residual, const int32_t *out_slot,
                                    const int32_t *in_slot, const void *y, ls_dtype dtype, float scale, int64_t n,
                                    int64_t T, int64_t C);
+cudaError_t ls_launch_residual_add_rmsnorm(cudaStream_t stream, float *residual, void *out, float *rstd,
+                                           const int32_t *out_slot, const int32_t *in_slot, const void *y,
+                                           const void *weight, ls_dtype dtype, float scale, int64_t n, int64_t T,
+                                           int64_t C, float epsilon);
 cudaError_t ls_launch_gather_cast(cudaStream_t stream, void *out, const float *x, const int32_t *slot, ls_dtype dtype,
                                   float scale, int64_t n, int64_t T, int64_t C);
 

@@ -67,6 +67,13 @@ static void residual_add(ls_exec *exec, float *residual, const int32_t *out_slot
     ISSUE(residual_add, residual, out_slot, in_slot, y, dtype, scale, n, T, C);
 }
 
+static void residual_add_rmsnorm(ls_exec *exec, float *residual, void *out, float *rstd, const int32_t *out_slot,
+                                 const int32_t *in_slot, const void *y, const void *weight, ls_dtype dtype, float scale,
+                                 int64_t n, int64_t T, int64_t C, float epsilon)
+{
+    ISSUE(residual_add_rmsnorm, residual, out, rstd, out_slot, in_slot, y, weight, dtype, scale, n, T, C, epsilon);
+}
+
 static void gather_cast(ls_exec *exec, void *out, const float *x, const int32_t *slot, ls_dtype dtype, float scale,
                         int64_t n, int64_t T, int64_t C)
 {
@@ -162,6 +169,7 @@ const ls_backend *ls_backend_cuda(void)
         .rmsnorm_forward = rmsnorm_forward,
         .rmsnorm_backward = rmsnorm_backward,
         .residual_add = residual_add,
+        .residual_add_rmsnorm = residual_add_rmsnorm,
         .gather_cast = gather_cast,
         .rope = rope,
         .rope_append = rope_append,

@@ -1,4 +1,4 @@
-/* RMSNorm with gather, forward and backward.
+/* RMSNorm with gather, forward, also of rows that are being added to, and backward.
  *
  * The threads of one row of a block hold a row of the residual stream in registers, P words of W elements each, so it
  * is read once though it is needed twice: for the mean and for the result. Rows too wide for that (P = 0) are read
@@ -27,6 +27,34 @@ template <int W, int P, class F> __device__ __forceinline__ void each_word(int64
 /* Words that are kept: P, or one at a time. */
 template <int P> constexpr int KEPT = P > 0 ? P : 1;
 
+/* One row, whose words are take(c) at first and again(c) later; every thread of the block must call. `live`: the row is
+ * there. The last block may have thread rows to spare, which still must meet barriers. */
+template <class T, int W, int P, class Take, class Again>
+__device__ __forceinline__ void normalise_row(T *out, float *rstd, Floats<W> (&w)[KEPT<P>], const T *weight, bool live,
+                                              int64_t row, int64_t width, float epsilon, Take take, Again again)
+{
+    const int64_t own = live ? width : 0;
+    Floats<W> x[KEPT<P>];
+    float squares = 0.0f;
+    each_word<W, P>(own, [&](int p, int64_t c) {
+        x[p] = take(c);
+#pragma unroll
+        for (int i = 0; i < W; i++) squares = __fmaf_rn(x[p].at[i], x[p].at[i], squares);
+    });
+    squares = row_reduce<Sum>(squares);
+    const float scale = 1.0f / sqrtf(squares / static_cast<float>(width) + epsilon);
+    if (live && threadIdx.x == 0 && rstd != nullptr) rstd[row] = scale;
+    each_word<W, P>(own, [&](int p, int64_t c) {
+        if constexpr (P == 0) {
+            x[p] = again(c);
+            w[p] = load<W>(weight + c);
+        }
+#pragma unroll
+        for (int i = 0; i < W; i++) x[p].at[i] = x[p].at[i] * scale * w[p].at[i];
+        store<W>(out + row * width + c, x[p]);
+    });
+}
+
 template <class T, int W, int P>
 __global__ void __launch_bounds__(256)
     rmsnorm_forward_kernel(T *__restrict__ out, float *__restrict__ rstd, const float *__restrict__ residual,
@@ -38,28 +66,41 @@ __global__ void __launch_bounds__(256)
     const int64_t step = static_cast<int64_t>(gridDim.x) * blockDim.y;
     for (int64_t first = static_cast<int64_t>(blockIdx.x) * blockDim.y; first < rows; first += step) {
         const int64_t row = first + threadIdx.y;
-        const bool live = row < rows; /* the last block may have thread rows to spare, which still must meet barriers */
-        const int64_t j = live ? length.quotient(row) : 0, own = live ? width : 0;
+        const bool live = row < rows;
+        const int64_t j = live ? length.quotient(row) : 0;
         const float *const in = residual + length.place(slot[j], row, j) * width;
-        Floats<W> x[KEPT<P>];
-        float squares = 0.0f;
-        each_word<W, P>(own, [&](int p, int64_t c) {
-            x[p] = load<W>(in + c);
+        const auto take = [&](int64_t c) { return load<W>(in + c); };
+        normalise_row<T, W, P>(out, rstd, w, weight, live, row, width, epsilon, take, take);
+    }
+}
+
+/* residual[out_slot[j]] = residual[in_slot[j]] + scale * y[j], and the norm of that; the slabs may be the same. */
+template <class T, int W, int P>
+__global__ void __launch_bounds__(256)
+    residual_add_rmsnorm_kernel(float *residual, T *__restrict__ out, float *__restrict__ rstd,
+                                const int32_t *__restrict__ out_slot, const int32_t *__restrict__ in_slot,
+                                const T *__restrict__ y, const T *__restrict__ weight, float scale, int64_t rows,
+                                Divisor length, int64_t width, float epsilon)
+{
+    Floats<W> w[KEPT<P>];
+    if constexpr (P > 0) each_word<W, P>(width, [&](int p, int64_t c) { w[p] = load<W>(weight + c); });
+    const int64_t step = static_cast<int64_t>(gridDim.x) * blockDim.y;
+    for (int64_t first = static_cast<int64_t>(blockIdx.x) * blockDim.y; first < rows; first += step) {
+        const int64_t row = first + threadIdx.y;
+        const bool live = row < rows;
+        const int64_t j = live ? length.quotient(row) : 0;
+        const float *const in = residual + length.place(in_slot[j], row, j) * width;
+        float *const sum = residual + length.place(out_slot[j], row, j) * width;
+        const auto add = [&](int64_t c) {
+            Floats<W> v = load<W>(in + c);
+            const Floats<W> branch = load<W>(y + row * width + c);
 #pragma unroll
-            for (int i = 0; i < W; i++) squares = __fmaf_rn(x[p].at[i], x[p].at[i], squares);
-        });
-        squares = row_reduce<Sum>(squares);
-        const float scale = 1.0f / sqrtf(squares / static_cast<float>(width) + epsilon);
-        if (live && threadIdx.x == 0 && rstd != nullptr) rstd[row] = scale;
-        each_word<W, P>(own, [&](int p, int64_t c) {
-            if constexpr (P == 0) {
-                x[p] = load<W>(in + c);
-                w[p] = load<W>(weight + c);
-            }
-#pragma unroll
-            for (int i = 0; i < W; i++) x[p].at[i] = x[p].at[i] * scale * w[p].at[i];
-            store<W>(out + row * width + c, x[p]);
-        });
+            for (int i = 0; i < W; i++) v.at[i] = fmaf(scale, branch.at[i], v.at[i]);
+            store<W>(sum + c, v);
+            return v;
+        };
+        const auto again = [&](int64_t c) { return load<W>(sum + c); }; /* what this very thread has stored */
+        normalise_row<T, W, P>(out, rstd, w, weight, live, row, width, epsilon, add, again);
     }
 }
 
@@ -147,6 +188,13 @@ __global__ void __launch_bounds__(256)
     partial[blockIdx.y * width + c] = sum;
 }
 
+/* Blocks enough for a GPU first, then up to 16 rows for the weights that a block keeps. */
+static unsigned norm_blocks(int64_t rows, dim3 block)
+{
+    const int64_t each = smaller(divide_up(rows, 256 * static_cast<int64_t>(block.y)), 16);
+    return blocks_for(rows, block.y * each);
+}
+
 template <class T> struct NormForward {
     T *out;
     float *rstd;
@@ -158,10 +206,26 @@ template <class T> struct NormForward {
 
     template <int W, int P> cudaError_t run(cudaStream_t stream, dim3 block) const
     {
-        /* Blocks enough for a GPU first, then up to 16 rows for the weights that a block keeps. */
-        const int64_t each = smaller(divide_up(rows, 256 * static_cast<int64_t>(block.y)), 16);
-        return launch<rmsnorm_forward_kernel<T, W, P>>(blocks_for(rows, block.y * each), block, 0, stream, out, rstd,
-                                                       residual, slot, weight, rows, Divisor(length), width, epsilon);
+        return launch<rmsnorm_forward_kernel<T, W, P>>(norm_blocks(rows, block), block, 0, stream, out, rstd, residual,
+                                                       slot, weight, rows, Divisor(length), width, epsilon);
+    }
+};
+
+template <class T> struct AddNorm {
+    float *residual;
+    T *out;
+    float *rstd;
+    const int32_t *out_slot, *in_slot;
+    const T *y, *weight;
+    float scale;
+    int64_t rows, length, width;
+    float epsilon;
+
+    template <int W, int P> cudaError_t run(cudaStream_t stream, dim3 block) const
+    {
+        return launch<residual_add_rmsnorm_kernel<T, W, P>>(norm_blocks(rows, block), block, 0, stream, residual, out,
+                                                            rstd, out_slot, in_slot, y, weight, scale, rows,
+                                                            Divisor(length), width, epsilon);
     }
 };
 
@@ -211,6 +275,12 @@ template <class T> static cudaError_t rmsnorm_forward(cudaStream_t stream, const
     return wide ? run_in_words<4>(stream, norm) : run_in_words<1>(stream, norm);
 }
 
+template <class T> static cudaError_t residual_add_rmsnorm(cudaStream_t stream, const AddNorm<T> &norm)
+{
+    const bool wide = aligned<4>(norm.width, norm.residual) && aligned<4>(norm.width, norm.out, norm.weight, norm.y);
+    return wide ? run_in_words<4>(stream, norm) : run_in_words<1>(stream, norm);
+}
+
 template <class T> static cudaError_t rmsnorm_backward(cudaStream_t stream, const NormBackward<T> &norm)
 {
     const bool wide = aligned<4>(norm.width, norm.residual, norm.dresidual, norm.partial) &&
@@ -231,6 +301,22 @@ extern "C" cudaError_t ls_launch_rmsnorm_forward(cudaStream_t stream, void *out,
                                                   static_cast<const bf16 *>(weight), n * T, T, C, epsilon});
     return ls::rmsnorm_forward<float>(stream, {static_cast<float *>(out), rstd, residual, slot,
                                                static_cast<const float *>(weight), n * T, T, C, epsilon});
+}
+
+extern "C" cudaError_t ls_launch_residual_add_rmsnorm(cudaStream_t stream, float *residual, void *out, float *rstd,
+                                                      const int32_t *out_slot, const int32_t *in_slot, const void *y,
+                                                      const void *weight, ls_dtype dtype, float scale, int64_t n,
+                                                      int64_t T, int64_t C, float epsilon)
+{
+    using ls::bf16;
+    if (n == 0 || T == 0 || C == 0) return cudaSuccess;
+    if (dtype == LS_BF16)
+        return ls::residual_add_rmsnorm<bf16>(stream, {residual, static_cast<bf16 *>(out), rstd, out_slot, in_slot,
+                                                       static_cast<const bf16 *>(y), static_cast<const bf16 *>(weight),
+                                                       scale, n * T, T, C, epsilon});
+    return ls::residual_add_rmsnorm<float>(stream, {residual, static_cast<float *>(out), rstd, out_slot, in_slot,
+                                                    static_cast<const float *>(y), static_cast<const float *>(weight),
+                                                    scale, n * T, T, C, epsilon});
 }
 
 extern "C" size_t ls_rmsnorm_backward_scratch_bytes(int64_t n, int64_t T, int64_t C)

@@ -147,6 +147,11 @@ WRAP(residual_add,
      (ls_exec * e, float *residual, const int32_t *out_slot, const int32_t *in_slot, const void *y, ls_dtype dtype,
       float scale, int64_t n, int64_t T, int64_t C),
      (e, residual, out_slot, in_slot, y, dtype, scale, n, T, C), residual, out_slot, in_slot, y)
+WRAP(residual_add_rmsnorm,
+     (ls_exec * e, float *residual, void *out, float *rstd, const int32_t *out_slot, const int32_t *in_slot,
+      const void *y, const void *weight, ls_dtype dtype, float scale, int64_t n, int64_t T, int64_t C, float epsilon),
+     (e, residual, out, rstd, out_slot, in_slot, y, weight, dtype, scale, n, T, C, epsilon), residual, out, rstd,
+     out_slot, in_slot, y, weight)
 WRAP(gather_cast,
      (ls_exec * e, void *out, const float *x, const int32_t *slot, ls_dtype dtype, float scale, int64_t n, int64_t T,
       int64_t C),

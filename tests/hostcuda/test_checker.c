@@ -117,6 +117,7 @@ static const ls_case MEMORY_BOUND[] = {
     {.op = LS_OP_rmsnorm_forward, .B = 1, .n = 1, .T = 10240, .C = 256},
     {.op = LS_OP_rmsnorm_backward, .B = 5, .n = 4, .T = 16, .C = 1024, .options = LS_CASE_DROPPED},
     {.op = LS_OP_residual_add, .B = 5, .n = 4, .T = 16, .C = 512, .options = LS_CASE_DROPPED},
+    {.op = LS_OP_residual_add_rmsnorm, .B = 25, .n = 20, .T = 512, .C = 256, .options = LS_CASE_DROPPED},
     {.op = LS_OP_gather_cast, .B = 5, .n = 4, .T = 16, .C = 512, .options = LS_CASE_DROPPED},
     {.op = LS_OP_rope, .B = 2, .n = 2, .T = 16, .H = 28, .G = 4, .D = 64},
     {.op = LS_OP_rope_append, .start = 5, .R = 128, .H = 14, .G = 2, .D = 64, .capacity = 140},

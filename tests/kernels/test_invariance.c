@@ -1,5 +1,6 @@
 /* Bits that must not change: a row of a decoding op with the number of rows, with the other rows and with their NaN;
- * any op with the number of threads. Greedy speculation is lossless because of this, and resume exact. */
+ * any op with the number of threads; and a fused op against those it joins. Greedy speculation is lossless because of
+ * this, and resume exact. */
 #include "kernel_check.h"
 #include "kernels/case_ops.h"
 
@@ -369,6 +370,70 @@ static void a_dependence_is_found(void **state)
     ls_exec_destroy(&exec);
 }
 
+/* ---- passes in one ----------------------------------------------------------------------------------------------- */
+
+/* An exec whose fused ops are the ops that they join, one after the other. */
+typedef struct split_exec {
+    ls_exec exec; /* first: ops are handed a pointer to it */
+    ls_backend ops;
+    ls_exec *own;
+} split_exec;
+
+static void split_residual_add_rmsnorm(ls_exec *exec, float *residual, void *out, float *rstd, const int32_t *out_slot,
+                                       const int32_t *in_slot, const void *y, const void *weight, ls_dtype dtype,
+                                       float scale, int64_t n, int64_t T, int64_t C, float epsilon)
+{
+    ls_exec *own = ((split_exec *)exec)->own;
+    own->ops->residual_add(own, residual, out_slot, in_slot, y, dtype, scale, n, T, C);
+    own->ops->rmsnorm_forward(own, out, rstd, residual, out_slot, weight, dtype, n, T, C, epsilon);
+}
+
+static bool is_fused(const ls_case *what)
+{
+    return what->op == LS_OP_residual_add_rmsnorm && !(what->options & LS_CASE_BENCHMARK);
+}
+
+static void check_fused(const ls_case *what, ls_exec *exec, unsigned options, const char *where, int *failures)
+{
+    split_exec split = {.exec = *exec, .ops = *exec->ops, .own = exec};
+    ls_case_run got, want;
+    ls_case_difference difference;
+    split.exec.ops = &split.ops;
+    split.ops.residual_add_rmsnorm = split_residual_add_rmsnorm;
+    assert_int_equal(ls_case_prepare(&got, what, exec, 7, options), LS_OK);
+    assert_int_equal(ls_case_prepare(&want, what, &split.exec, 7, options), LS_OK);
+    ls_case_call(&got);
+    ls_case_call(&want);
+    assert_int_equal(ls_exec_status(exec), LS_OK);
+    if (!ls_case_identical(&got, &want, &difference)) report_difference(failures, where, what, &difference);
+    ls_case_finish(&want);
+    ls_case_finish(&got);
+}
+
+static void a_fused_op_has_the_bits_of_those_it_joins(void **state)
+{
+    (void)state;
+    ls_exec reference = open_reference();
+    ls_case_list list = all_cases();
+    ways all;
+    int failures = 0, checked = 0;
+    open_ways(&all, 2);
+    for (int i = 0; i < list.count; i++) {
+        if (!is_fused(&list.cases[i])) continue;
+        for (int w = 0; w < all.count; w++) {
+            check_fused(&list.cases[i], &all.exec[w], 0, all.name[w], &failures);
+            check_fused(&list.cases[i], &all.exec[w], LS_RUN_SHIFTED, all.name[w], &failures);
+        }
+        check_fused(&list.cases[i], &reference, 0, "reference", &failures);
+        checked++;
+    }
+    assert_true(checked > 50);
+    close_ways(&all);
+    ls_case_list_free(&list);
+    ls_exec_destroy(&reference);
+    assert_int_equal(failures, 0);
+}
+
 /* [TEST [OP]]: one test, and its cases of one op. */
 int main(int argc, char **argv)
 {
@@ -376,6 +441,7 @@ int main(int argc, char **argv)
         cmocka_unit_test(a_dependence_is_found),
         cmocka_unit_test(rows_do_not_depend_on_each_other),
         cmocka_unit_test(results_do_not_depend_on_threads),
+        cmocka_unit_test(a_fused_op_has_the_bits_of_those_it_joins),
     };
     if (argc > 1) cmocka_set_test_filter(argv[1]);
     if (argc > 2) only_op = argv[2];
