@@ -9,9 +9,12 @@
 
 static void check(const run_fixture *fixture, const char *precision, const char *recompute, const char *micro_batch)
 {
-    char *overrides[] = {ls_text_format("precision=%s", precision), ls_text_format("training.recompute=%s", recompute),
+    char *overrides[] = {ls_text_format("precision=%s", precision),
+                         ls_text_format("training.recompute=%s", recompute),
                          ls_text_format("training.micro_batch_size=%s", micro_batch),
-                         ls_text_format("training.global_batch_size=%s", micro_batch), NULL};
+                         ls_text_format("training.global_batch_size=%s", micro_batch),
+                         ls_text_format("optimizer.offload=moments"),
+                         NULL};
     ls_train_config config;
     ls_trainer trainer;
     ls_exec counted;
@@ -20,6 +23,8 @@ static void check(const run_fixture *fixture, const char *precision, const char 
     expect_ok(ls_trainer_plan(&counted, &config));
     assert_true(counted.bytes > 0);
     assert_int_equal(counted.bytes, trainer.exec.bytes);
+    assert_int_equal(counted.pinned_bytes, 0); /* where the moments would be offloaded to is where they are */
+    assert_int_equal(trainer.exec.pinned_bytes, 0);
     assert_int_equal(counted.block_count, trainer.exec.block_count);
     size_t sum = 0;
     for (int i = 0; i < counted.block_count; i++) {
