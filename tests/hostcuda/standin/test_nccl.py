@@ -14,6 +14,7 @@ import test_evaluation  # found by device_ranks
 from device_ranks import STANDINS, STEPS, program, ranks, test_faults
 
 # A model whose blocks do not fit where NCCL's rank fits.
+OFFLOAD = ("optimizer.offload=moments", "optimizer.lane_mib=0.002")
 LARGE = ("model.hidden_size=128", "model.intermediate_size=256")
 POISON = os.environ["RANK_POISON"]
 CPU_TOLERANCE = 2e-4  # sums in another order, over 12 steps
@@ -60,14 +61,30 @@ class Curves(device_ranks.DeviceRanksTest):
             self.assertLess(elements, parameters * 1.05, size)  # parameters begin on cache lines
 
     def test_equal_bits(self):
-        """In another order of streams, where saves are written while training goes on, with moments on the host."""
+        """In another order of streams, where saves are written while training goes on."""
         plain = self.bits(self.plain(3))
         # The name makes up for the length of true and false.
         err = self.run_device(3, "run_dir=of33", "checkpoint.background=true", seed=9)
         self.assertEqual(["4", "8"], re.findall(r"step (\d+): saved .* while training went on", err), err)
         self.assertEqual(plain, self.bits("of33"))
-        self.run_device(3, "run_dir=home", "optimizer.offload=moments", "optimizer.lane_mib=0.002", seed=5)
-        self.assertEqual(plain[0], self.curve("home"))
+
+    def test_moments_in_the_hosts_memory(self):
+        """Each brings its own in lanes, with late streams: equal bits, and from either's checkpoint with the other; the
+        host waits as often as without."""
+        plain = self.curve(self.plain(3))
+        self.run_device(3, "run_dir=home", "checkpoint.background=true", *OFFLOAD, streams=1)
+        self.assertEqual(plain, self.curve("home"))
+        for run, options in (("home", ()), ("of3", OFFLOAD)):
+            for step in (8, 12):
+                os.unlink(self.path(f"{run}/checkpoints/step-{step:08d}.h5"))
+            self.run_device(3, f"run_dir={run}", "--resume", *options, streams=2)
+            self.assertEqual(plain, self.curve(run), run)
+        waits = []
+        for steps in (2, 5):
+            self.run_device(2, f"training.steps={steps}", "training.global_batch_size=8", "evaluation.every=0",
+                            "checkpoint.every=0", "schedule.warmup_steps=0", f"run_dir={steps}", *OFFLOAD)
+            waits.append(sorted(int(count) for count in re.findall(r"(\d+) waits", self.log)))
+        self.assertEqual([3, 3], [after - before for before, after in zip(*waits)])
 
     def test_sharding(self):
         one = self.curve(self.plain(1))
