@@ -1,6 +1,6 @@
 /* A stand-in for CUDA's runtime library: what the project calls of it, on the CPU. This file: errors, and which devices
- * there are; memory.cpp: allocations and copies; streams.cpp: streams and events; launch.cpp: kernels, and the entry
- * points of objects made by nvcc, for programs that nvcc linked. */
+ * there are; memory.cpp: allocations and copies; streams.cpp: streams and events; graphs.cpp: captures; launch.cpp:
+ * kernels, and the entry points of objects made by nvcc, for programs that nvcc linked. */
 #include "device.h"
 
 #include <stdio.h>
@@ -128,6 +128,10 @@ const char *cudaGetErrorName(cudaError_t status)
         return "cudaErrorLaunchFailure";
     case cudaErrorInvalidConfiguration:
         return "cudaErrorInvalidConfiguration";
+    case cudaErrorStreamCaptureUnsupported:
+        return "cudaErrorStreamCaptureUnsupported";
+    case cudaErrorStreamCaptureInvalidated:
+        return "cudaErrorStreamCaptureInvalidated";
     default:
         return "cudaErrorUnknown";
     }

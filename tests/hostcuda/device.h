@@ -7,6 +7,7 @@
 #include <deque>
 #include <functional>
 #include <memory>
+#include <vector>
 
 namespace hostcuda
 {
@@ -50,9 +51,16 @@ struct Operation {
     std::function<bool()> ready; /* of what other processes have to do with; asked again until it is true */
 };
 
+/* What a capture has kept. */
+struct Graph {
+    std::vector<std::function<cudaError_t()>> work;
+};
+
 struct Stream {
     std::deque<Operation> queue;
-    bool blocking = true; /* waits for the default stream, and that for it */
+    bool blocking = true;           /* waits for the default stream, and that for it */
+    std::shared_ptr<Graph> capture; /* work goes there instead */
+    bool spoiled = false;           /* by a call that a capture forbids */
 };
 
 extern size_t waits; /* of the host, for work that was not over */
@@ -61,6 +69,16 @@ cudaError_t run_all();
 cudaError_t run_stream(Stream *stream);
 cudaError_t enqueue(Stream *stream, std::function<cudaError_t()> work);
 void drop_queues();
+bool capturing(); /* some stream does */
+/* What must not be called meanwhile: the call fails with what this returns, and so will the capture's end. */
+cudaError_t forbid(const char *call);
+
+/* A call that a capture forbids. */
+#define ENTRY_UNCAPTURED()                                                                                             \
+    do {                                                                                                               \
+        ENTRY();                                                                                                       \
+        if (capturing()) return result(forbid(__func__));                                                              \
+    } while (0)
 
 } // namespace hostcuda
 #endif

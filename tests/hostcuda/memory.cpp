@@ -115,13 +115,18 @@ static cudaError_t copy(void *to, const void *from, size_t bytes, cudaMemcpyKind
         report("copy-kind", "a copy's kind %d does not fit its pointers", static_cast<int>(kind));
         return cudaErrorInvalidValue;
     }
-    if (!is_device(from) && !within(pinned, from, bytes)) { /* pageable: read at once */
+    const bool from_host = !is_device(from) && !within(pinned, from, bytes); /* pageable */
+    const bool to_host = !is_device(to) && !within(pinned, to, bytes);
+    if (stream->capture && (from_host || to_host)) return forbid("a copy of the host's pageable memory");
+    if (from_host) { /* read at once */
         const auto staged = std::make_shared<std::string>(static_cast<const char *>(from), bytes);
         return enqueue(stream, [=] { return copy_now(to, staged->data(), bytes); });
     }
-    const cudaError_t status = enqueue(stream, [=] { return copy_now(to, from, bytes); });
-    downloads += !is_device(to);
-    if (is_device(to) || within(pinned, to, bytes)) return status;
+    const cudaError_t status = enqueue(stream, [=] {
+        downloads += !is_device(to);
+        return copy_now(to, from, bytes);
+    });
+    if (!to_host) return status;
     waits++;
     return run_stream(stream);
 }
@@ -149,7 +154,7 @@ void hostcuda_set_memory_limit(size_t bytes) { memory_limit = bytes; }
 void hostcuda_set_pinned_limit(size_t bytes) { pinned_limit = bytes; }
 size_t hostcuda_peak_bytes(void) { return most_allocated; }
 size_t hostcuda_peak_pinned_bytes(void) { return most_pinned; }
-size_t hostcuda_live_allocations(void) { return live.size() + pinned.size(); }
+size_t hostcuda_live_allocations(void) { return live.size() + pinned.size() + hostcuda_graphs(); }
 size_t hostcuda_downloads(void) { return downloads; }
 int hostcuda_is_live(const void *p, size_t bytes) { return is_live(p, bytes); }
 void hostcuda_library_reads(const void *p, size_t bytes, const char *what) { check_copy(p, bytes, what); }
@@ -159,12 +164,13 @@ void hostcuda_library_writes(const void *p, size_t bytes) { check_defined(p, byt
 
 cudaError_t cudaMalloc(void **out, size_t bytes)
 {
-    ENTRY();
+    ENTRY_UNCAPTURED();
     return result(allocate(out, bytes));
 }
 cudaError_t cudaFree(void *p)
 {
     if (p == nullptr) return cudaSuccess;
+    if (capturing()) return result(forbid(__func__));
     const auto found = live.find(static_cast<char *>(p));
     if (found == live.end()) return result(cudaErrorInvalidValue);
     (void)run_all();
@@ -182,7 +188,7 @@ cudaError_t cudaMemGetInfo(size_t *available, size_t *total)
 }
 cudaError_t cudaHostAlloc(void **out, size_t bytes, unsigned)
 {
-    ENTRY();
+    ENTRY_UNCAPTURED();
     const size_t room = (bytes + 255) / 256 * 256;
     *out = pinned_now + bytes > pinned_limit ? nullptr : aligned_alloc(256, room);
     if (*out == nullptr) return result(cudaErrorMemoryAllocation);
@@ -196,6 +202,7 @@ cudaError_t cudaMallocHost(void **out, size_t bytes) { return cudaHostAlloc(out,
 cudaError_t cudaFreeHost(void *p)
 {
     if (p == nullptr) return cudaSuccess;
+    if (capturing()) return result(forbid(__func__));
     const auto found = pinned.find(static_cast<char *>(p));
     if (found == pinned.end()) return result(cudaErrorInvalidValue);
     pinned_now -= found->second;
@@ -219,6 +226,7 @@ cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, cudaMemcpy
 }
 cudaError_t cudaMemcpy(void *to, const void *from, size_t bytes, cudaMemcpyKind kind)
 {
+    ENTRY_UNCAPTURED();
     const cudaError_t status = cudaMemcpyAsync(to, from, bytes, kind, nullptr);
     return status != cudaSuccess ? status : cudaStreamSynchronize(nullptr);
 }

@@ -41,6 +41,8 @@ size_t hostcuda_peak_bytes(void); /* most that was allocated at a time */
 size_t hostcuda_peak_pinned_bytes(void);
 size_t hostcuda_waits(void);     /* calls that made the host wait for work that was not over */
 size_t hostcuda_downloads(void); /* copies from the device to the host */
+size_t hostcuda_graphs(void);    /* captured or instantiated, and not destroyed */
+size_t hostcuda_graph_launches(void);
 
 /* Memory traffic of the kernels whose name contains `kernel`, as a profiler counts it; all zero without the checker. */
 typedef struct hostcuda_traffic {

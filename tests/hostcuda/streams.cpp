@@ -125,8 +125,26 @@ cudaError_t run_stream(Stream *stream)
     return run_until([stream] { return stream->queue.empty(); }, stream);
 }
 
+bool capturing()
+{
+    return std::any_of(streams.begin(), streams.end(), [](Stream *s) { return s->capture != nullptr; });
+}
+
+cudaError_t forbid(const char *call)
+{
+    report("capture", "%s while a stream captures", call);
+    for (Stream *const stream : streams) stream->spoiled = stream->spoiled || stream->capture != nullptr;
+    return cudaErrorStreamCaptureUnsupported;
+}
+
 cudaError_t enqueue(Stream *stream, std::function<cudaError_t()> work)
 {
+    if (stream->spoiled) return cudaErrorStreamCaptureInvalidated;
+    if (stream->capture) {
+        stream->capture->work.push_back(std::move(work));
+        return cudaSuccess;
+    }
+    if (stream == &default_stream && capturing()) return forbid("work in the default stream");
     if (stream == &default_stream) {
         for (Stream *const other : streams)
             if (other != stream && other->blocking) (void)run_stream(other);
@@ -139,7 +157,11 @@ cudaError_t enqueue(Stream *stream, std::function<cudaError_t()> work)
 
 void drop_queues()
 {
-    for (Stream *const stream : streams) stream->queue.clear();
+    for (Stream *const stream : streams) {
+        stream->queue.clear();
+        stream->capture.reset();
+        stream->spoiled = false;
+    }
 }
 
 } // namespace hostcuda
@@ -172,6 +194,7 @@ cudaError_t cudaStreamCreateWithFlags(cudaStream_t *out, unsigned flags)
 cudaError_t cudaStreamCreate(cudaStream_t *out) { return cudaStreamCreateWithFlags(out, 0); }
 cudaError_t cudaStreamDestroy(cudaStream_t stream)
 {
+    if (capturing()) return result(forbid(__func__));
     Stream *const own = stream_of(stream);
     const cudaError_t status = run_stream(own);
     streams.erase(std::remove(streams.begin(), streams.end(), own), streams.end());
@@ -180,13 +203,13 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream)
 }
 cudaError_t cudaStreamSynchronize(cudaStream_t stream)
 {
-    ENTRY();
+    ENTRY_UNCAPTURED();
     waits += !stream_of(stream)->queue.empty();
     return result(run_stream(stream_of(stream)));
 }
 cudaError_t cudaDeviceSynchronize(void)
 {
-    ENTRY();
+    ENTRY_UNCAPTURED();
     waits++;
     return result(run_all());
 }
@@ -206,7 +229,7 @@ cudaError_t cudaEventDestroy(cudaEvent_t event)
 }
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream)
 {
-    ENTRY();
+    ENTRY_UNCAPTURED();
     auto &own = *reinterpret_cast<std::shared_ptr<Event> *>(event);
     const bool timed = own->timed;
     own = std::make_shared<Event>();
@@ -221,19 +244,21 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream)
 }
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned)
 {
-    ENTRY();
+    ENTRY_UNCAPTURED();
     const auto own = *reinterpret_cast<std::shared_ptr<Event> *>(event);
     if (own->recorded && !own->done) stream_of(stream)->queue.push_back({nullptr, own, nullptr, {}});
     return cudaSuccess;
 }
 cudaError_t cudaEventSynchronize(cudaEvent_t event)
 {
+    if (capturing()) return result(forbid(__func__));
     const auto own = *reinterpret_cast<std::shared_ptr<Event> *>(event);
     waits += own->recorded && !own->done;
     return result(own->recorded ? run_until([own] { return own->done; }, recorder(own)) : cudaSuccess);
 }
 cudaError_t cudaEventQuery(cudaEvent_t event)
 {
+    if (capturing()) return result(forbid(__func__));
     const auto own = *reinterpret_cast<std::shared_ptr<Event> *>(event);
     return own->recorded && !own->done ? cudaErrorNotReady : cudaSuccess;
 }
@@ -253,17 +278,16 @@ cudaError_t cudaEventElapsedTime(float *milliseconds, cudaEvent_t from, cudaEven
 int hostcuda_enqueue(cudaStream_t stream, int (*work)(void *), void *argument)
 {
     if (entry() != cudaSuccess) return 1;
-    return enqueue(stream_of(stream), [=] {
-               const int failed = work(argument);
-               free(argument);
-               return failed ? cudaErrorLaunchFailure : cudaSuccess;
-           }) != cudaSuccess;
+    const std::shared_ptr<void> kept(argument, free); /* a graph may run the work again */
+    return enqueue(stream_of(stream), [=] { return work(kept.get()) ? cudaErrorLaunchFailure : cudaSuccess; }) !=
+           cudaSuccess;
 }
 /* The same for work that other processes have a part in: `ready` is asked, when all before it in the stream is done,
  * until it gives true. */
 int hostcuda_enqueue_when(cudaStream_t stream, int (*ready)(void *), int (*work)(void *), void *argument)
 {
     if (entry() != cudaSuccess) return 1;
+    if (capturing() && forbid(__func__) != cudaSuccess) return 1;
     Operation operation;
     operation.run = [=] {
         const int failed = work(argument);

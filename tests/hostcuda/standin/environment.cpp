@@ -55,12 +55,12 @@ __attribute__((destructor)) static void end()
     const char *const path = getenv("HOSTCUDA_LOG");
     FILE *const file = path != nullptr ? fopen(path, "a") : nullptr;
     if (file == nullptr) return;
-    (void)fprintf(
-        file,
-        "%d reports, %zu allocations left, %zu bytes at most, %zu pinned, %zu waits, %zu downloads on GPU %d; %s\n",
-        hostcuda_reports(), hostcuda_live_allocations(), hostcuda_peak_bytes(), hostcuda_peak_pinned_bytes(),
-        hostcuda_waits(), hostcuda_downloads(), hostcuda_gpu(),
-        hostcuda_reports() > 0 ? hostcuda_first_report() : "nothing to report");
+    (void)fprintf(file,
+                  "%d reports, %zu allocations left, %zu bytes at most, %zu pinned, %zu waits, %zu downloads, %zu "
+                  "graphs on GPU %d; %s\n",
+                  hostcuda_reports(), hostcuda_live_allocations(), hostcuda_peak_bytes(), hostcuda_peak_pinned_bytes(),
+                  hostcuda_waits(), hostcuda_downloads(), hostcuda_graph_launches(), hostcuda_gpu(),
+                  hostcuda_reports() > 0 ? hostcuda_first_report() : "nothing to report");
     (void)fclose(file);
 }
 
