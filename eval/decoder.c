@@ -4,6 +4,7 @@
 #include "core/interrupt.h"
 #include "core/memory.h"
 #include "eval/prompt_lookup.h"
+#include "eval/round_graphs.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -32,6 +33,7 @@ struct ls_decoder {
     int32_t *text;   /* [capacity] prompt and new tokens; all but the last are in the cache between rounds */
     int64_t length;  /* of text */
     const ls_decode_options *options; /* of the generation under way */
+    ls_round_graphs graphs;
 };
 
 static size_t round_bytes(int64_t tokens) { return sizeof(ls_round) + sizeof(int32_t) * (size_t)tokens; }
@@ -106,6 +108,7 @@ ls_status ls_decoder_create(ls_decoder **out, const ls_model *model, int64_t cap
 void ls_decoder_destroy(ls_decoder *decoder)
 {
     if (decoder == NULL) return;
+    ls_round_graphs_forget(&decoder->graphs, decoder->model->exec);
     if (decoder->decode != NULL) ls_decode_destroy(decoder->decode);
     if (decoder->device_block != NULL) ls_exec_free(decoder->model->exec, decoder->device_block, decoder->device_bytes);
     ls_memory_unmap(decoder->host_block, decoder->host_bytes);
@@ -245,17 +248,43 @@ static ls_status end_round(ls_decoder *decoder, int limit)
     return LS_OK;
 }
 
-static ls_status speculate(ls_decoder *decoder, int limit)
+static ls_status issue_speculation(void *context, const ls_round_shape *shape)
 {
+    ls_decoder *decoder = context;
     int64_t rows = 1;
-    LS_TRY(begin_round(decoder, 0, false));
-    LS_TRY(draft_by_layers(decoder, limit, &rows));
+    LS_TRY(draft_by_layers(decoder, (int)shape->rows - 1, &rows));
     const ls_round *const state = seen(decoder);
     if (state != NULL && state->stopped == LS_ROUND_ENDED) rows = state->drafted; /* its own state is not there */
-    return verify(decoder, decoder->options->exit_layer, rows, decoder->draft_probability);
+    return verify(decoder, shape->exit_layer, rows, decoder->draft_probability);
 }
 
-/* Drafts copied from the text are certainties, their states mere embeddings. */
+/* Drafts that are there already, or none: certainties, whose states are mere embeddings. */
+static ls_status issue_rows(void *context, const ls_round_shape *shape)
+{
+    ls_decoder *decoder = context;
+    LS_TRY(ls_decode_embed_there(decoder->decode, decoder->exit_states, decoder->round->token, shape->rows));
+    return verify(decoder, 0, shape->rows, NULL);
+}
+
+/* Issues the round's ops one by one or, where the device has recorded their like, in one go. */
+static ls_status issue(ls_decoder *decoder, ls_issue_round *ops, int64_t rows)
+{
+    const ls_decode_options *options = decoder->options;
+    const ls_round_shape shape = {.mode = options->mode,
+                                  .exit_layer = options->exit_layer,
+                                  .rows = rows,
+                                  .draft_confidence = options->draft_confidence,
+                                  .end_of_text = options->end_of_text,
+                                  .sampling = options->sampling};
+    return ls_round_graphs_run(&decoder->graphs, decoder->model->exec, &shape, ops, decoder);
+}
+
+static ls_status speculate(ls_decoder *decoder, int limit)
+{
+    LS_TRY(begin_round(decoder, 0, false));
+    return issue(decoder, issue_speculation, limit + 1);
+}
+
 static ls_status look_up(ls_decoder *decoder, int limit)
 {
     int32_t *const draft = decoder->known->token + 1;
@@ -264,17 +293,14 @@ static ls_status look_up(ls_decoder *decoder, int limit)
     for (int i = 0; i < drafted; i++)
         if (draft[i] == end_of_text) drafted = i + 1;
     const bool ended = drafted > 0 && draft[drafted - 1] == end_of_text;
-    const int64_t rows = drafted + (ended ? 0 : 1);
     LS_TRY(begin_round(decoder, drafted, ended));
-    LS_TRY(ls_decode_embed_there(decoder->decode, decoder->exit_states, decoder->round->token, rows));
-    return verify(decoder, 0, rows, NULL);
+    return issue(decoder, issue_rows, drafted + (ended ? 0 : 1));
 }
 
 static ls_status step(ls_decoder *decoder)
 {
     LS_TRY(begin_round(decoder, 0, false));
-    LS_TRY(ls_decode_embed_there(decoder->decode, decoder->exit_states, decoder->round->token, 1));
-    return verify(decoder, 0, 1, NULL);
+    return issue(decoder, issue_rows, 1);
 }
 
 /* One round: at least one token, at most `remaining`. */

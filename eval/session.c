@@ -1,5 +1,6 @@
 #include "eval/session.h"
 
+#include "core/log.h"
 #include "eval/option.h"
 #include "model/model_file.h"
 
@@ -7,8 +8,9 @@
 #include <stdlib.h>
 
 static const char *const precisions[] = {"auto", "bf16", "fp32", NULL};
+static const char *const switches[] = {"off", "on", NULL};
 
-enum { KEY_DEVICE = 0x2000, KEY_DEVICE_INDEX, KEY_ATTENTION, KEY_THREADS, KEY_PRECISION };
+enum { KEY_DEVICE = 0x2000, KEY_DEVICE_INDEX, KEY_ATTENTION, KEY_GRAPHS, KEY_THREADS, KEY_PRECISION };
 
 static const struct argp_option options[] = {
     {"model", 'm', "CHECKPOINT", 0,
@@ -16,6 +18,8 @@ static const struct argp_option options[] = {
     {"device", KEY_DEVICE, "cpu|cuda|reference", 0, "Where to run (default cpu)", 0},
     {"device-index", KEY_DEVICE_INDEX, "I", 0, "Which of the visible GPUs, from 0 (default 0)", 0},
     {"attention", KEY_ATTENTION, "auto|cudnn|builtin", 0, "Whose attention a GPU runs over whole sequences", 0},
+    {"cuda-graphs", KEY_GRAPHS, "on|off", 0,
+     "Record rounds of decoding on a GPU and launch each by one call (default on)", 0},
     {"threads", KEY_THREADS, "N", 0, "Threads to use (default 0: all the processor offers)", 0},
     {"precision", KEY_PRECISION, "auto|bf16|fp32", 0,
      "Compute type (default auto: bf16 where the processor multiplies it natively)", 0},
@@ -39,6 +43,9 @@ static error_t parse_option(int key, char *argument, struct argp_state *state)
     case KEY_ATTENTION:
         status = ls_option_choice(&session->attention, "--attention", argument, ls_attention_names);
         break;
+    case KEY_GRAPHS:
+        status = ls_option_choice(&session->cuda_graphs, "--cuda-graphs", argument, switches);
+        break;
     case KEY_THREADS:
         status = ls_command_int(&session->threads, "--threads", argument, 0, 1024);
         break;
@@ -56,7 +63,17 @@ static error_t parse_option(int key, char *argument, struct argp_state *state)
 
 const struct argp ls_session_argp = {options, parse_option, NULL, NULL, NULL, NULL, NULL};
 
-ls_session_options ls_session_defaults(void) { return (ls_session_options){.device = LS_DEVICE_CPU}; }
+ls_session_options ls_session_defaults(void)
+{
+    return (ls_session_options){.device = LS_DEVICE_CPU, .cuda_graphs = -1};
+}
+
+static void choose_graphs(ls_exec *exec, int cuda_graphs)
+{
+    if (cuda_graphs == 0) exec->recorder = NULL;
+    if (cuda_graphs == 1 && exec->recorder == NULL)
+        ls_log_warning("--cuda-graphs on: nothing is recorded on device %s", ls_device_names[exec->device]);
+}
 
 static ls_dtype compute_type(const ls_exec *exec, int precision)
 {
@@ -73,6 +90,7 @@ ls_status ls_session_open(ls_session *session, const ls_session_options *chosen)
     LS_TRY(ls_exec_create_on(&session->exec, device, index, threads));
     session->has_exec = true;
     session->exec.attention = (ls_attention_choice)chosen->attention;
+    choose_graphs(&session->exec, chosen->cuda_graphs);
     char *tokenizer = NULL;
     LS_TRY(ls_model_load(&session->model, &tokenizer, &session->exec, chosen->model,
                          compute_type(&session->exec, chosen->precision)));

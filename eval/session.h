@@ -13,14 +13,15 @@ typedef struct ls_session_options {
     int device;           /* ls_device */
     int64_t device_index; /* 0 with several processes: those of a machine count off its GPUs */
     int attention;        /* ls_attention_choice */
+    int cuda_graphs;      /* 0 off, 1 on, -1 on where there are any */
     int64_t threads;      /* 0: all */
     int precision;        /* 0 auto: bf16 where the processor has it, 1 bf16, 2 fp32 */
 } ls_session_options;
 
-/* --model, --device, --device-index, --attention, --threads, --precision: a child for a command's own argp; its input
- * is an ls_session_options. */
+/* --model, --device, --device-index, --attention, --cuda-graphs, --threads, --precision: a child for a command's own
+ * argp; its input is an ls_session_options. */
 extern const struct argp ls_session_argp;
-/* {NULL, LS_DEVICE_CPU, 0, auto} */
+/* On the CPU, all else automatic. */
 ls_session_options ls_session_defaults(void);
 
 typedef struct ls_session {

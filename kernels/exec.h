@@ -63,6 +63,18 @@ typedef struct ls_exec_timer {
     ls_status (*between)(ls_exec *exec, int64_t from, int64_t to, double *seconds); /* both must be over */
 } ls_exec_timer;
 
+/* How a device keeps a sequence of ops and issues it again in one go. Between begin and end nothing runs, and nothing
+ * but ops may be called; all of them must have run before at these sizes. What a recording refers to must stay where it
+ * is: the device says whether its own part does, the rest is the caller's. */
+typedef struct ls_recording ls_recording;
+typedef struct ls_exec_recorder {
+    ls_status (*begin)(ls_exec *exec);
+    ls_status (*end)(ls_exec *exec, ls_recording **out); /* NULL after a failure, which is sticky as an op's */
+    bool (*stands)(const ls_exec *exec, const ls_recording *recording);
+    ls_status (*replay)(ls_exec *exec, const ls_recording *recording); /* ordered as an op, without waiting */
+    void (*forget)(ls_exec *exec, ls_recording *recording);            /* NULL is allowed; before the exec goes */
+} ls_exec_recorder;
+
 /* One block that is allocated, for who asks what memory is for. */
 typedef struct ls_exec_block {
     const char *what;
@@ -75,8 +87,9 @@ enum { LS_EXEC_BLOCKS = 32 };
 struct ls_exec {
     const ls_backend *ops;
     const ls_exec_memory *memory;
-    const ls_exec_timer *timer; /* NULL: ops are over when they return */
-    struct ls_profile *profile; /* NULL: nobody asks how long ops take (kernels/profile.h) */
+    const ls_exec_timer *timer;       /* NULL: ops are over when they return */
+    const ls_exec_recorder *recorder; /* NULL: this device records nothing, or is not to */
+    struct ls_profile *profile;       /* NULL: nobody asks how long ops take (kernels/profile.h) */
     ls_device device;
     int threads;
     bool tf32; /* GPUs may multiply fp32 in TF32, which keeps ten bits; false unless asked for */

@@ -36,6 +36,7 @@ typedef struct ls_cuda {
     size_t scratch_bytes;
     bool rehearsing; /* ops only tell what scratch they want, and that it is `wanted` at most */
     size_t wanted;
+    bool recording; /* ops are captured, not run: scratch stays where it is */
 
     ls_exec_memory plan_memory; /* of an exec that only plans */
 
@@ -60,7 +61,8 @@ bool ls_cuda_live(const ls_exec *exec);
 void ls_cuda_range_begin(const char *name);
 void ls_cuda_range_end(void);
 
-extern const ls_exec_timer ls_cuda_timer; /* timer.c */
+extern const ls_exec_recorder ls_cuda_recorder; /* recorder.c */
+extern const ls_exec_timer ls_cuda_timer;       /* timer.c */
 void ls_cuda_timer_close(ls_cuda *cuda);
 
 /* matmul.c. NULL with `reason` where cuBLASLt is not to be had. */

@@ -42,6 +42,11 @@ static void grow_scratch(ls_exec *exec, size_t bytes)
 {
     ls_cuda *cuda = ls_cuda_of(exec);
     if (bytes <= cuda->scratch_bytes) return;
+    if (cuda->recording) {
+        exec->status =
+            LS_FAIL(LS_INTERNAL, "an op that is recorded wants %zu bytes of scratch; it must run before", bytes);
+        return;
+    }
     /* Work that uses the old piece may still be under way. */
     if (!ls_cuda_ok(exec, cudaStreamSynchronize(cuda->stream), "running")) return;
     ls_exec_free(exec, cuda->scratch, cuda->scratch_bytes);
@@ -161,10 +166,18 @@ static unsigned char *take_piece(ls_exec *exec, int *piece)
     return cuda->staging + (size_t)*piece * LS_STAGING_BYTES;
 }
 
+/* The host's calls would end up in the recording, or end it. */
+static ls_status refuse_recording(ls_exec *exec)
+{
+    if (ls_cuda_of(exec)->recording && exec->status == LS_OK)
+        exec->status = LS_FAIL(LS_INTERNAL, "ops are recorded: neither copies nor waits may be among them");
+    return exec->status;
+}
+
 static ls_status upload(ls_exec *exec, void *device, const void *host, size_t bytes)
 {
     ls_cuda *cuda = ls_cuda_of(exec);
-    LS_TRY(exec->status);
+    LS_TRY(refuse_recording(exec));
     if (cuda->rehearsing) return LS_OK;
     if (is_pinned(device)) return copy_pinned(exec, device, host, bytes);
     for (size_t at = 0; at < bytes; at += LS_STAGING_BYTES) {
@@ -189,7 +202,7 @@ static ls_status download(ls_exec *exec, void *host, const void *device, size_t 
     ls_cuda *cuda = ls_cuda_of(exec);
     size_t arriving = 0, at = 0;
     int pieces[LS_STAGING_UNDER_WAY] = {0};
-    LS_TRY(exec->status);
+    LS_TRY(refuse_recording(exec));
     if (cuda->rehearsing) return LS_OK;
     if (is_pinned(device)) return copy_pinned(exec, host, device, bytes);
     for (size_t round = 0; arriving < bytes; round++) {
@@ -217,6 +230,7 @@ static ls_status download(ls_exec *exec, void *host, const void *device, size_t 
 static ls_status wait_for_ops(ls_exec *exec)
 {
     const ls_cuda *cuda = ls_cuda_of(exec);
+    LS_TRY(refuse_recording(exec));
     if (ls_cuda_live(exec)) (void)ls_cuda_ok(exec, drain(cuda), "running");
     return exec->status;
 }
@@ -377,6 +391,7 @@ ls_status ls_cuda_open(ls_exec *exec, int index)
     exec->state = cuda;
     exec->memory = &cuda_memory;
     exec->timer = &ls_cuda_timer;
+    exec->recorder = &ls_cuda_recorder;
     exec->ops = ls_backend_cuda();
     ls_status status = check_architecture(cuda);
     if (status == LS_OK) status = create_streams(exec);

@@ -56,8 +56,14 @@ void small_model_open(small_model *out, ls_device device, ls_dtype dtype, int64_
     const ls_model_config config = small_config(layers, vocabulary);
     assert_int_equal(ls_exec_create(&out->exec, device, threads), LS_OK);
     assert_int_equal(ls_model_create(&out->model, &out->exec, &config, dtype), LS_OK);
+    const int64_t elements = out->model.table.elements;
+    const size_t bytes = sizeof(float) * (size_t)elements;
     float *block = make_weights(&out->model.table, &config);
-    out->exec.ops->convert(&out->exec, out->model.weights, dtype, block, LS_F32, out->model.table.elements);
+    void *there;
+    assert_int_equal(ls_exec_allocate(&out->exec, &there, bytes, "weights"), LS_OK);
+    assert_int_equal(ls_exec_upload(&out->exec, there, block, bytes), LS_OK);
+    out->exec.ops->convert(&out->exec, out->model.weights, dtype, there, LS_F32, elements);
+    ls_exec_free(&out->exec, there, bytes);
     free(block);
     assert_int_equal(ls_decoder_create(&out->decoder, &out->model, capacity, SMALL_MOST_DRAFT), LS_OK);
 }

@@ -1,4 +1,5 @@
-"""Plants bugs in how the CUDA backend orders its copies, one at a time, and expects test_offload to find each.
+"""Plants bugs in how the CUDA backend orders its copies and in what it records, one at a time, and expects test_offload
+and test_graphs to find each.
 
 queue_mutations.py --build FOLDER: FOLDER is the tree's build. A source is compiled anew by its own command and linked
 in front of the libraries that hold the right one. The test must pass without a bug and fail with it in one of the
@@ -14,11 +15,12 @@ import sys
 import tempfile
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
-LANES, EXEC = "optim/lanes.c", "kernels/cuda/exec.c"
-ORDERS = {"at random": 0, "late": 1, "early": 2}
+LANES, EXEC, RECORDER = "optim/lanes.c", "kernels/cuda/exec.c", "kernels/cuda/recorder.c"
+DECODER, GRAPHS = "eval/decoder.c", "eval/round_graphs.c"
+ORDERS = {"test_offload": {"at random": 0, "late": 1, "early": 2}, "test_graphs": {"at random": 0}}
 
 # kind, source, text, replacement
-BUGS = [
+ORDER_BUGS = [
     ("ops do not wait for the lane to come", LANES,
      "    ls_exec_order(lanes->exec, LS_QUEUE_UPLOADS, LS_QUEUE_OPS);\n", ""),
     ("a lane takes a place before the one there is home", LANES,
@@ -38,10 +40,24 @@ BUGS = [
      "{cuda->stream, cuda->uploads, cuda->uploads}"),
     ("an event recorded where nothing has gone by", EXEC, "stream_of(cuda, earlier)), \"copying\"", "cuda->uploads), \"copying\""),
 ]
+RECORDING_BUGS = [
+    ("positions as they were when the round was recorded", DECODER, "&decoder->round->position,\n                                first, R",
+     "NULL, decoder->length - 1 + first, R"),
+    ("drafts' positions as they were when the round was recorded", DECODER, "&decoder->round->position, i, 1",
+     "NULL, decoder->length - 1 + i, 1"),
+    ("rounds of fewer rows taken for those of more", GRAPHS, "a->rows == b->rows &&", ""),
+    ("draws of another seed", GRAPHS, " && s->seed == t->seed", ""),
+    ("another exit layer's round", GRAPHS, "a->exit_layer == b->exit_layer && ", ""),
+    ("scratch that has moved is used", RECORDER, "recording->scratch == ls_cuda_of(exec)->scratch", "recording->graph != NULL && exec != NULL"),
+    ("scratch grows while ops are recorded", EXEC, "    if (cuda->recording) {", "    if (cuda->recording && bytes == 1) {"),
+    ("a round that was recorded is not run", GRAPHS, "LS_TRY(record(graph, exec, issue, context));",
+     "return record(graph, exec, issue, context);"),
+]
+BUGS = [("test_offload", *bug) for bug in ORDER_BUGS] + [("test_graphs", *bug) for bug in RECORDING_BUGS]
 
 
 def compile_bug(build, folder, bug):
-    _, source, text, replacement = bug
+    _, _, source, text, replacement = bug
     with open(os.path.join(ROOT, source), encoding="utf-8") as file:
         whole = file.read()
     if whole.count(text) != 1:
@@ -58,20 +74,20 @@ def compile_bug(build, folder, bug):
     return made
 
 
-def link(build, folder, planted):
+def link(build, folder, program, planted):
     here = os.path.join(build, "tests/hostcuda/standin")
 
     def read(name):
         with open(os.path.join(here, name), encoding="utf-8") as file:
             return file.read()
 
-    command = re.sub(r"@(\S+)", lambda match: read(match[1]), read("CMakeFiles/test_offload.dir/link.txt"))
+    command = re.sub(r"@(\S+)", lambda match: read(match[1]), read(f"CMakeFiles/{program}.dir/link.txt"))
     command = " ".join(command.split())
-    own = "CMakeFiles/test_offload.dir/test_offload.c.o"
-    out = os.path.join(folder, "test_offload")
-    if command.count(f" {own}") != 1 or command.count("-o test_offload ") != 1:
+    own = f"CMakeFiles/{program}.dir/{program}.c.o"
+    out = os.path.join(folder, program)
+    if command.count(f" {own}") != 1 or command.count(f"-o {program} ") != 1:
         raise ValueError(f"not the link command that was expected: {command}")
-    command = command.replace(f" {own}", f" {own} {planted}").replace("-o test_offload ", f"-o {out} ")
+    command = command.replace(f" {own}", f" {own} {planted}").replace(f"-o {program} ", f"-o {out} ")
     subprocess.run(command, shell=True, cwd=here, check=True, capture_output=True, text=True)
     return out
 
@@ -79,7 +95,7 @@ def link(build, folder, planted):
 def failures(program, libraries):
     """The orders of streams in which the test fails."""
     failed = []
-    for name, order in ORDERS.items():
+    for name, order in ORDERS[os.path.basename(program)].items():
         told = dict(os.environ, LD_LIBRARY_PATH=libraries, HOSTCUDA_STREAMS=str(order), OMP_WAIT_POLICY="passive")
         if subprocess.run([program], env=told, capture_output=True, timeout=300, check=False).returncode != 0:
             failed.append(name)
@@ -90,7 +106,7 @@ def find(build, bug):
     """None when the bug is found, else why not; and the orders that found it."""
     with tempfile.TemporaryDirectory(prefix="mutation-") as folder:
         try:
-            found = failures(link(build, folder, compile_bug(build, folder, bug)),
+            found = failures(link(build, folder, bug[0], compile_bug(build, folder, bug)),
                              os.path.join(build, "tests/hostcuda/standin/lib"))
             return None if found else "MISSED", found
         except (subprocess.SubprocessError, ValueError, OSError, StopIteration) as error:
@@ -101,14 +117,16 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.split("\n", maxsplit=1)[0])
     parser.add_argument("--build", required=True)
     build = os.path.abspath(parser.parse_args().build)
-    wrong = failures(os.path.join(build, "tests/hostcuda/standin/test_offload"),
-                     os.path.join(build, "tests/hostcuda/standin/lib"))
-    print(f"without a bug: {'fails in the orders ' + ', '.join(wrong) if wrong else 'passes'}")
-    missed = bool(wrong)
+    missed = False
+    for program in ("test_offload", "test_graphs"):
+        wrong = failures(os.path.join(build, "tests/hostcuda/standin", program),
+                         os.path.join(build, "tests/hostcuda/standin/lib"))
+        print(f"{program} without a bug: {'fails in the orders ' + ', '.join(wrong) if wrong else 'passes'}")
+        missed = missed or bool(wrong)
     for bug in BUGS:
         failure, found = find(build, bug)
         missed = missed or failure is not None
-        print(f"{bug[0]} ({bug[1]}): {failure or 'found with streams ' + ', '.join(found)}", flush=True)
+        print(f"{bug[1]} ({bug[2]}): {failure or 'found with streams ' + ', '.join(found)}", flush=True)
     return 1 if missed else 0
 
 

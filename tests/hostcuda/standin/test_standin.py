@@ -204,6 +204,51 @@ class Runs(Standin):
         return json.loads(self.good_cuda(*arguments, "--device", "cuda"))
 
 
+class Graphs(Standin):
+    """Rounds of decoding as CUDA graphs: the tokens of rounds without, also where the text grows over the border of a
+    split of attention, at 128; and one wait and one download a round."""
+
+    def setUp(self):
+        super().setUp()
+        self.prepare()
+        self.train("run_dir=far", *RECIPE, "precision=fp32", "model.max_position_embeddings=300")
+        self.common = ["generate", "--model", "far", "--prompt", "abc " * 29, "--json", "--precision", "fp32"]
+
+    def seen(self, *options):
+        """The document, and waits, downloads and launches of graphs."""
+        document = json.loads(self.good_cuda(*self.common, *options, "--device", "cuda"))
+        return document, [int(number) for number in
+                          re.search(r"(\d+) waits, (\d+) downloads, (\d+) graphs", self.log).groups()]
+
+    def test_tokens(self):
+        for mode in ([], ["--exit-layer", 1], ["--exit-layer", 2, "--draft-tokens", 3, "--temperature", 0.8],
+                     ["--decode", "prompt-lookup"], ["--decode", "early-exit", "--exit-layer", 2]):
+            options = [*mode, "--max-new-tokens", 24]
+            here = self.document(*self.common, *options)
+            plain, off = self.seen(*options, "--cuda-graphs", "off")
+            graphs, on = self.seen(*options)
+            self.assertEqual(24, len(graphs["tokens"]), mode)
+            self.assertEqual([here["tokens"]] * 2, [plain["tokens"], graphs["tokens"]], mode)
+            self.assertEqual(0, off[2])
+            self.assertEqual(off[:2], on[:2])
+            # The first round of a shape runs op by op: one of all drafts, and few of the last ones.
+            self.assertLessEqual(max(1, graphs["rounds"] - 5), on[2], mode)
+            self.assertLess(on[2], graphs["rounds"], mode)
+
+    def test_one_read_a_round(self):
+        for mode in ([], ["--exit-layer", 2, "--draft-tokens", 3]):
+            (few, before), (many, after) = (self.seen(*mode, "--max-new-tokens", tokens) for tokens in (8, 24))
+            rounds = many["rounds"] - few["rounds"]
+            self.assertLess(0, rounds)
+            self.assertEqual([rounds, rounds], [b - a for a, b in zip(before[:2], after[:2])])
+
+    def test_asked_for_on_a_processor(self):
+        status, _, err = self.call(*self.common, "--max-new-tokens", 2, "--cuda-graphs", "on")
+        self.assertEqual(0, status)
+        self.assertIn("nothing is recorded on device cpu", err)
+        self.bad(*self.common, "--cuda-graphs", "yes", says=["--cuda-graphs", "'yes'"])
+
+
 class Offload(Standin):
     """Moments in the host's memory, which pass through the device's in many lanes: the same bits, whatever stream is
     late or early (1, 2; 0: at random)."""
