@@ -88,15 +88,25 @@ static bool cuda_ok(ls_comm *comm, cudaError_t error)
     return ls_cuda_ok(state_of(comm)->exec, error, "exchanging gradients and weights");
 }
 
-/* Follows a call until it has taken effect on this rank; the mutex is held, but not meanwhile. */
-static ncclResult_t follow(engine_state *state, ncclResult_t result)
+/* Whether another rank of this host has found that it cannot join. Those of other hosts learn it from NCCL. */
+static bool neighbour_refused(const ls_comm *comm)
 {
+    for (int i = 0; i < comm->neighbours; i++)
+        if (&comm->standings[i] != comm->own && atomic_load(&comm->standings[i].refused) != 0) return true;
+    return false;
+}
+
+/* Follows a call until it has taken effect on this rank; the mutex is held, but not meanwhile. */
+static ncclResult_t follow(const ls_comm *comm, ncclResult_t result)
+{
+    engine_state *state = state_of(comm);
     const struct timespec rest = {0, 20000};
     while (result == ncclInProgress) {
         (void)pthread_mutex_unlock(&state->mutex);
         (void)nanosleep(&rest, NULL);
         (void)pthread_mutex_lock(&state->mutex);
         if (state->nccl == NULL) return ncclInvalidUsage; /* aborted: the process ends */
+        if (neighbour_refused(comm)) return ncclRemoteError;
         const ncclResult_t asked = state->ncclCommGetAsyncError(state->nccl, &result);
         if (asked != ncclSuccess) return asked;
     }
@@ -213,8 +223,9 @@ static ncclResult_t gather_shards(const engine_state *state, const ls_comm_bucke
 }
 
 /* All that is pending as one group; its kernels are in the stream on return. */
-static ncclResult_t issue(engine_state *state)
+static ncclResult_t issue(const ls_comm *comm)
 {
+    engine_state *state = state_of(comm);
     ncclResult_t result = ncclInvalidUsage, ended;
     (void)pthread_mutex_lock(&state->mutex);
     if (state->nccl != NULL) result = state->ncclGroupStart();
@@ -225,7 +236,7 @@ static ncclResult_t issue(engine_state *state)
             const ncclResult_t one = reduces ? reduce(state, bucket) : gather_shards(state, bucket);
             if (one != ncclSuccess && one != ncclInProgress) result = one;
         }
-        ended = follow(state, state->ncclGroupEnd());
+        ended = follow(comm, state->ncclGroupEnd());
         if (result == ncclSuccess) result = ended;
     }
     (void)pthread_mutex_unlock(&state->mutex);
@@ -241,7 +252,7 @@ static ls_status flush(ls_comm *comm)
     if (!cuda_ok(comm, cudaEventRecord(state->ready, ls_cuda_of(state->exec)->stream)) ||
         !cuda_ok(comm, cudaStreamWaitEvent(state->stream, state->ready, 0)))
         return state->exec->status;
-    const ncclResult_t result = issue(state);
+    const ncclResult_t result = issue(comm);
     state->pending_count = 0;
     if (result != ncclSuccess) return nccl_failed(comm, result, "starting an exchange");
     for (int i = 0; i < count; i++)
@@ -319,7 +330,7 @@ static void leave(ls_comm *comm)
     engine_state *state = state_of(comm);
     const bool good = state->exec->status == LS_OK && cudaStreamSynchronize(state->stream) == cudaSuccess;
     (void)pthread_mutex_lock(&state->mutex);
-    if (good && follow(state, state->ncclCommFinalize(state->nccl)) == ncclSuccess)
+    if (good && follow(comm, state->ncclCommFinalize(state->nccl)) == ncclSuccess)
         (void)state->ncclCommDestroy(state->nccl);
     else if (state->nccl != NULL)
         (void)state->ncclCommAbort(state->nccl);
@@ -404,12 +415,12 @@ static ls_status join(ls_comm *comm)
                                    : LS_FAIL(LS_IO, "NCCL does not start: %s", state->ncclGetErrorString(result))));
     LS_TRY(ls_comm_broadcast(comm, &id, sizeof id, 0));
     (void)pthread_mutex_lock(&state->mutex);
-    result = follow(state, state->ncclCommInitRankConfig(&state->nccl, comm->size, id, comm->rank, &config));
+    result = follow(comm, state->ncclCommInitRankConfig(&state->nccl, comm->size, id, comm->rank, &config));
     (void)pthread_mutex_unlock(&state->mutex);
-    return ls_comm_agree(comm, result == ncclSuccess
-                                   ? LS_OK
-                                   : LS_FAIL(LS_IO, "NCCL cannot join the GPUs: %s; NCCL_DEBUG=WARN tells more",
-                                             state->ncclGetErrorString(result)));
+    /* Who could not join because another could not leaves it to that one to say why. */
+    if (result == ncclSuccess || neighbour_refused(comm)) return ls_comm_agree(comm, LS_OK);
+    atomic_store(&comm->own->refused, 1);
+    return ls_comm_agree(comm, LS_FAIL(LS_IO, "NCCL cannot join the GPUs: %s", state->ncclGetErrorString(result)));
 }
 
 ls_status ls_comm_nccl_open(ls_comm *comm, ls_exec *exec)

@@ -5,7 +5,7 @@
  * NaN. It ends when all ranks have done so, in another turn. What is read too early, or written meanwhile, shows. Sums
  * are made in the order of the ranks. A communicator that does not block lets every call take effect only when it is
  * asked about it. Told by the environment: HOSTCUDA_NCCL_VERSION, HOSTCUDA_NCCL_FAIL_IN=N (operations, then
- * ncclRemoteError). */
+ * ncclRemoteError), HOSTCUDA_NCCL_REFUSES=1 (to join). */
 #include "standin.h"
 
 #include <fcntl.h>
@@ -331,6 +331,7 @@ ncclResult_t ncclCommInitRankConfig(ncclComm_t *out, int size, ncclUniqueId id, 
     *out = NULL;
     if (size < 1 || size > MOST_RANKS || rank < 0 || rank >= size || config->magic != 0xcafebeef)
         return ncclInvalidArgument;
+    if (told("HOSTCUDA_NCCL_REFUSES", 0) != 0) return ncclSystemError;
     const size_t bytes = sizeof(meeting) + MOST_RANKS * SLOTS * SLOT_BYTES;
     ncclComm_t comm = calloc(1, sizeof *comm);
     const int file = open(id.internal, O_RDWR | O_CLOEXEC);

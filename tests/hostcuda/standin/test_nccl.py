@@ -1,6 +1,7 @@
 """Training by several processes on GPUs, on stand-ins of CUDA's libraries and NCCL: the curve of one process, whatever
 the order in which streams run; equal bits for equal numbers of processes; checkpoints for any number; a lost rank, a
 failing GPU and a library that is not there end in one sentence."""
+import ctypes
 import json
 import os
 import re
@@ -117,8 +118,9 @@ class Curves(device_ranks.DeviceRanksTest):
             for steps in (2, 5):
                 self.run_device(2, f"training.steps={steps}", "training.global_batch_size=8", "evaluation.every=0",
                                 "checkpoint.every=0", "schedule.warmup_steps=0", f"run_dir={steps}{len(options)}", *options)
-                seen.append(sorted(re.findall(r"(\d+) waits, (\d+) downloads", self.log)))
-            growth = [[int(y) - int(x) for x, y in zip(*pair)] for pair in zip(*seen)]
+                counts = re.findall(r"(\d+) waits, (\d+) downloads", self.log)
+                seen.append(sorted([int(waits), int(downloads)] for waits, downloads in counts))
+            growth = [[y - x for x, y in zip(*pair)] for pair in zip(*seen)]
             self.assertEqual([[3, 3], [3, 3]], growth, options)
 
     def test_steps_that_are_not_finite(self):
@@ -136,6 +138,24 @@ class Refused(device_ranks.DeviceRanksTest):
         self.write("libraries/libnccl.so.2", "not a library")
         self.refused(self.launch_device(2), ["several processes on GPUs need NCCL", "start one process"])
         self.run_device(1, "training.steps=2", "evaluation.every=0", "schedule.warmup_steps=0")
+
+    def test_the_real_nccl(self):
+        """It is loaded and joins nobody, since there is no driver: all say so together, and none waits for another."""
+        try:
+            ctypes.CDLL("libnccl.so.2")
+        except OSError as missing:
+            self.skipTest(f"NCCL itself is not here: {missing}")
+        self.libraries = self.path("libraries")
+        shutil.copytree(STANDINS, self.libraries)
+        os.unlink(self.path("libraries/libnccl.so.2"))
+        self.refused(self.launch_device(3), "NCCL cannot join the GPUs: unhandled cuda error")
+
+    def test_one_that_cannot_join(self):
+        for rank in (0, 1):
+            self.forget_log()
+            self.refused(self.launch_device(3, each={rank: {"nccl_refuses": 1}}),
+                         [f"rank {rank} on", "NCCL cannot join the GPUs"])
+            self.assertEqual({0, 1, 2} - {rank}, self.aborted())
 
     def test_old_nccl(self):
         self.refused(self.launch_device(2, nccl_version=21805), ["NCCL 2.18 is too old", "2.19"])
