@@ -35,24 +35,8 @@
     X(ncclReduce)                                                                                                      \
     X(ncclBroadcast)
 
-enum {
-#define FUNCTION_NUMBER(function) NUMBER_##function,
-    FUNCTION_LIST(FUNCTION_NUMBER)
-#undef FUNCTION_NUMBER
-        FUNCTIONS
-};
-
-static const char *const function_names[FUNCTIONS] = {
-#define FUNCTION_NAME(function) #function,
-    FUNCTION_LIST(FUNCTION_NAME)
-#undef FUNCTION_NAME
-};
-
 typedef struct engine_state {
-    void *library;
-#define FUNCTION_FIELD(function) __typeof__(function) *function;
-    FUNCTION_LIST(FUNCTION_FIELD)
-#undef FUNCTION_FIELD
+    FUNCTION_LIST(LS_LIBRARY_FIELD)
     ncclComm_t nccl; /* NULL: not opened, or aborted */
     pthread_mutex_t mutex;
     ls_exec *exec;
@@ -317,7 +301,6 @@ static void destroy(ls_comm *comm)
     if (state->ready != NULL) (void)cudaEventDestroy(state->ready);
     if (state->stream != NULL) (void)cudaStreamDestroy(state->stream);
     (void)cudaGetLastError();
-    ls_library_close(state->library);
     (void)pthread_mutex_destroy(&state->mutex);
     free(state->pending);
     free(state);
@@ -354,20 +337,20 @@ static const ls_bucket_engine engine = {
     .abort = give_up,
 };
 
+/* NCCL stays loaded: threads that it has detached may outlive what they were started for. */
 static ls_status load(engine_state *state)
 {
     char reason[160];
     int version = 0;
-    void *functions[FUNCTIONS];
-    state->library = ls_library_open(LIBRARY, function_names, functions, FUNCTIONS, reason, sizeof reason);
-    if (state->library == NULL)
+#define PLACE(function) {#function, &state->function},
+    const ls_library_function functions[] = {FUNCTION_LIST(PLACE)};
+#undef PLACE
+    const int count = (int)(sizeof functions / sizeof functions[0]);
+    if (ls_library_open(LIBRARY, functions, count, reason, sizeof reason) == NULL)
         return LS_FAIL(LS_UNSUPPORTED,
                        "several processes on GPUs need NCCL, which is not here (%s); install " LIBRARY
                        " or start one process",
                        reason);
-#define TAKE_FUNCTION(function) memcpy(&state->function, &functions[NUMBER_##function], sizeof(void *));
-    FUNCTION_LIST(TAKE_FUNCTION)
-#undef TAKE_FUNCTION
     if (state->ncclGetVersion(&version) == ncclSuccess && version >= OLDEST) return LS_OK;
     return LS_FAIL(LS_UNSUPPORTED, "NCCL %d.%d is too old to share work among GPUs here; 2.19 or later is needed",
                    version / 10000, version / 100 % 100);

@@ -5,10 +5,9 @@
 #include <stdio.h>
 #include <string.h>
 
-void *ls_library_open(const char *file, const char *const *names, void **functions, int count, char *reason,
+void *ls_library_open(const char *file, const ls_library_function *functions, int count, char *reason,
                       size_t reason_size)
 {
-    memset(functions, 0, sizeof *functions * (size_t)count);
     void *library = dlopen(file, RTLD_NOW | RTLD_LOCAL);
     if (library == NULL) {
         const char *message = dlerror();
@@ -16,10 +15,11 @@ void *ls_library_open(const char *file, const char *const *names, void **functio
         return NULL;
     }
     for (int i = 0; i < count; i++) {
-        functions[i] = dlsym(library, names[i]);
-        if (functions[i] != NULL) continue;
-        (void)snprintf(reason, reason_size, "%s lacks the function %s", file, names[i]);
-        memset(functions, 0, sizeof *functions * (size_t)count);
+        void *const found = dlsym(library, functions[i].name);
+        /* C has no cast between object and function pointers; POSIX says that their bytes are alike. */
+        memcpy(functions[i].place, &found, sizeof found);
+        if (found != NULL) continue;
+        (void)snprintf(reason, reason_size, "%s lacks the function %s", file, functions[i].name);
         (void)dlclose(library);
         return NULL;
     }

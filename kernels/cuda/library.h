@@ -6,9 +6,17 @@
 #include <stdbool.h>
 #include <stddef.h>
 
-/* Opens `file` ("libcudnn.so.9") and fills functions[i] with the function names[i], i < count. On failure returns NULL
- * and `reason` says in a few words why; functions are then all NULL. The handle is kept open for good by the caller. */
-void *ls_library_open(const char *file, const char *const *names, void **functions, int count, char *reason,
+/* A field of a struct for a function of a list X(function). */
+#define LS_LIBRARY_FIELD(function) __typeof__(function) *function;
+
+typedef struct ls_library_function {
+    const char *name;
+    void *place; /* where its address goes: a pointer to a function */
+} ls_library_function;
+
+/* Opens `file` ("libcudnn.so.9") and finds its functions. On failure returns NULL, `reason` says in a few words why,
+ * and no place must be used. */
+void *ls_library_open(const char *file, const ls_library_function *functions, int count, char *reason,
                       size_t reason_size);
 void ls_library_close(void *library);
 

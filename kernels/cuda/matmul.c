@@ -39,19 +39,6 @@
     X(cublasLtMatrixLayoutCreate)                                                                                      \
     X(cublasLtMatrixLayoutDestroy)
 
-enum {
-#define FUNCTION_NUMBER(function) NUMBER_##function,
-    FUNCTION_LIST(FUNCTION_NUMBER)
-#undef FUNCTION_NUMBER
-        FUNCTIONS
-};
-
-static const char *const function_names[FUNCTIONS] = {
-#define FUNCTION_NAME(function) #function,
-    FUNCTION_LIST(FUNCTION_NAME)
-#undef FUNCTION_NAME
-};
-
 /* All that a plan depends on. */
 typedef struct plan_key {
     int64_t M, N, K;
@@ -72,9 +59,7 @@ typedef struct plan {
 
 struct ls_cuda_matmul {
     void *library;
-#define FUNCTION_FIELD(function) __typeof__(function) *function;
-    FUNCTION_LIST(FUNCTION_FIELD)
-#undef FUNCTION_FIELD
+    FUNCTION_LIST(LS_LIBRARY_FIELD)
     cublasLtHandle_t handle;
     plan *plans[BUCKETS];
 };
@@ -83,20 +68,20 @@ struct ls_cuda_matmul {
 
 ls_cuda_matmul *ls_cuda_matmul_create(char *reason, size_t reason_size)
 {
-    void *functions[FUNCTIONS];
-    void *library = ls_library_open(LIBRARY, function_names, functions, FUNCTIONS, reason, reason_size);
-    if (library == NULL) return NULL;
     ls_cuda_matmul *matmul = calloc(1, sizeof *matmul);
     if (matmul == NULL) {
         (void)snprintf(reason, reason_size, "no memory");
-        ls_library_close(library);
         return NULL;
     }
-    matmul->library = library;
-    /* C has no cast between object and function pointers; POSIX says that their bytes are alike. */
-#define TAKE_FUNCTION(function) memcpy(&matmul->function, &functions[NUMBER_##function], sizeof(void *));
-    FUNCTION_LIST(TAKE_FUNCTION)
-#undef TAKE_FUNCTION
+#define PLACE(function) {#function, &matmul->function},
+    const ls_library_function functions[] = {FUNCTION_LIST(PLACE)};
+#undef PLACE
+    const int count = (int)(sizeof functions / sizeof functions[0]);
+    matmul->library = ls_library_open(LIBRARY, functions, count, reason, reason_size);
+    if (matmul->library == NULL) {
+        free(matmul);
+        return NULL;
+    }
     const cublasStatus_t status = matmul->cublasLtCreate(&matmul->handle);
     if (status == CUBLAS_STATUS_SUCCESS) return matmul;
     (void)snprintf(reason, reason_size, "%s", matmul->cublasLtGetStatusString(status));

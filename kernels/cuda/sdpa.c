@@ -1,8 +1,6 @@
 /* See sdpa.h. The letters of sizes are kernels/tensor.h's; scores are [n,H,T,T], rows of queries by columns of keys. */
 #include "kernels/cuda/sdpa.h"
 
-#include "kernels/cuda/library.h"
-
 #include <string.h>
 
 typedef cudnnBackendDescriptor_t descriptor;
@@ -25,27 +23,14 @@ typedef struct dims {
 
 /* ---- the library ------------------------------------------------------------------------------------------------- */
 
-enum {
-#define FUNCTION_NUMBER(function) NUMBER_##function,
-    LS_CUDNN_LIST(FUNCTION_NUMBER)
-#undef FUNCTION_NUMBER
-        FUNCTIONS
-};
-
 bool ls_cudnn_load(ls_cudnn *out, char *reason, size_t reason_size)
 {
-    static const char *const names[FUNCTIONS] = {
-#define FUNCTION_NAME(function) #function,
-        LS_CUDNN_LIST(FUNCTION_NAME)
-#undef FUNCTION_NAME
-    };
-    void *functions[FUNCTIONS];
-    out->library = ls_library_open("libcudnn.so.9", names, functions, FUNCTIONS, reason, reason_size);
-    if (out->library == NULL) return false;
-#define TAKE_FUNCTION(function) memcpy(&out->function, &functions[NUMBER_##function], sizeof(void *));
-    LS_CUDNN_LIST(TAKE_FUNCTION)
-#undef TAKE_FUNCTION
-    return true;
+#define PLACE(function) {#function, &out->function},
+    const ls_library_function functions[] = {LS_CUDNN_LIST(PLACE)};
+#undef PLACE
+    const int count = (int)(sizeof functions / sizeof functions[0]);
+    out->library = ls_library_open("libcudnn.so.9", functions, count, reason, reason_size);
+    return out->library != NULL;
 }
 
 void ls_cudnn_unload(ls_cudnn *cudnn) { ls_library_close(cudnn->library); }

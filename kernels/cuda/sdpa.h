@@ -7,6 +7,8 @@
 #ifndef LS_KERNELS_CUDA_SDPA_H
 #define LS_KERNELS_CUDA_SDPA_H
 
+#include "kernels/cuda/library.h"
+
 #include <cudnn.h>
 #include <stdbool.h>
 #include <stddef.h>
@@ -29,9 +31,7 @@
 /* The functions of a library that is found at run time. */
 typedef struct ls_cudnn {
     void *library;
-#define LS_CUDNN_FIELD(function) __typeof__(function) *function;
-    LS_CUDNN_LIST(LS_CUDNN_FIELD)
-#undef LS_CUDNN_FIELD
+    LS_CUDNN_LIST(LS_LIBRARY_FIELD)
 } ls_cudnn;
 
 /* False with `reason` where the library is not to be had. */
