@@ -200,6 +200,23 @@ static cublasStatus_t make(void **out, const void *content, size_t bytes)
     return CUBLAS_STATUS_SUCCESS;
 }
 
+typedef struct attribute {
+    int name;
+    void *to;
+    size_t size;
+} attribute;
+
+static cublasStatus_t set(const attribute *known, size_t count, int name, const void *value, size_t size)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (known[i].name != name) continue;
+        if (known[i].size != size) return CUBLAS_STATUS_INVALID_VALUE;
+        memcpy(known[i].to, value, size);
+        return CUBLAS_STATUS_SUCCESS;
+    }
+    return CUBLAS_STATUS_NOT_SUPPORTED;
+}
+
 cublasStatus_t cublasLtMatmulDescCreate(cublasLtMatmulDesc_t *out, cublasComputeType_t compute, cudaDataType_t scale)
 {
     const operation made = {.compute = compute, .epilogue = CUBLASLT_EPILOGUE_DEFAULT, .bias_type = -1};
@@ -216,24 +233,14 @@ cublasStatus_t cublasLtMatmulDescSetAttribute(cublasLtMatmulDesc_t desc, cublasL
                                               const void *value, size_t size)
 {
     operation *how = (operation *)desc;
-    const struct {
-        cublasLtMatmulDescAttributes_t name;
-        void *to;
-        size_t size;
-    } known[] = {
+    const attribute known[] = {
         {CUBLASLT_MATMUL_DESC_TRANSA, &how->transpose[0], sizeof how->transpose[0]},
         {CUBLASLT_MATMUL_DESC_TRANSB, &how->transpose[1], sizeof how->transpose[1]},
         {CUBLASLT_MATMUL_DESC_EPILOGUE, &how->epilogue, sizeof how->epilogue},
         {CUBLASLT_MATMUL_DESC_BIAS_DATA_TYPE, &how->bias_type, sizeof how->bias_type},
         {CUBLASLT_MATMUL_DESC_BIAS_POINTER, &how->bias, sizeof how->bias},
     };
-    for (size_t i = 0; i < sizeof known / sizeof known[0]; i++) {
-        if (known[i].name != name) continue;
-        if (known[i].size != size) return CUBLAS_STATUS_INVALID_VALUE;
-        memcpy(known[i].to, value, size);
-        return CUBLAS_STATUS_SUCCESS;
-    }
-    return CUBLAS_STATUS_NOT_SUPPORTED;
+    return set(known, sizeof known / sizeof known[0], (int)name, value, size);
 }
 
 cublasStatus_t cublasLtMatrixLayoutCreate(cublasLtMatrixLayout_t *out, cudaDataType_t type, uint64_t rows,
@@ -267,11 +274,7 @@ cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t d
                                                     size_t size)
 {
     preference *wanted = (preference *)desc;
-    const struct {
-        cublasLtMatmulPreferenceAttributes_t name;
-        void *to;
-        size_t size;
-    } known[] = {
+    const attribute known[] = {
         {CUBLASLT_MATMUL_PREF_MAX_WORKSPACE_BYTES, &wanted->workspace, sizeof wanted->workspace},
         {CUBLASLT_MATMUL_PREF_REDUCTION_SCHEME_MASK, &wanted->reductions, sizeof wanted->reductions},
         {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES, &wanted->alignment[0], sizeof wanted->alignment[0]},
@@ -279,13 +282,7 @@ cublasStatus_t cublasLtMatmulPreferenceSetAttribute(cublasLtMatmulPreference_t d
         {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES, &wanted->alignment[2], sizeof wanted->alignment[2]},
         {CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES, &wanted->alignment[3], sizeof wanted->alignment[3]},
     };
-    for (size_t i = 0; i < sizeof known / sizeof known[0]; i++) {
-        if (known[i].name != name) continue;
-        if (known[i].size != size) return CUBLAS_STATUS_INVALID_VALUE;
-        memcpy(known[i].to, value, size);
-        return CUBLAS_STATUS_SUCCESS;
-    }
-    return CUBLAS_STATUS_NOT_SUPPORTED;
+    return set(known, sizeof known / sizeof known[0], (int)name, value, size);
 }
 
 cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle, cublasLtMatmulDesc_t desc,
