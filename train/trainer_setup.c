@@ -47,14 +47,14 @@ static ls_status create_model(ls_trainer *trainer)
     return status;
 }
 
-/* Between two of the steps' waits there are the largest passes, sums for the norm, and an update, whose calls are at
- * most one a parameter and one more a bucket and lane. */
+/* Between two of the steps' waits there are the largest passes, a sum a bucket for the norm, and an update: at most one
+ * call a parameter, one more a bucket and lane, and two a bucket that clear the gradients of others. */
 static ls_status reserve_profile(ls_trainer *trainer)
 {
     if (trainer->profile == NULL) return LS_OK;
     const int64_t pass = ls_profile_counted(trainer->profile);
     const int64_t update =
-        2 * trainer->optimizer.shards.count + trainer->model.table.count + ls_lanes_number(&trainer->optimizer.lanes);
+        4 * trainer->optimizer.shards.count + trainer->model.table.count + ls_lanes_number(&trainer->optimizer.lanes);
     return ls_profile_reserve(trainer->profile, ls_trainer_micro_batches(trainer) * pass + update);
 }
 
