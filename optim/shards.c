@@ -144,6 +144,13 @@ static ls_status start(ls_shard *shard, float *gradients)
     return ls_comm_reduce_scatter(shard->bucket, gradients);
 }
 
+/* Starts what was noted since ls_comm_hold, whose end this is after a failure too. */
+static ls_status release(ls_shards *shards, ls_status noted)
+{
+    const ls_status released = ls_comm_release(shards->comm);
+    return noted != LS_OK ? noted : released;
+}
+
 /* ZeRO-2: adds what has arrived to the kept sums and gives the bucket's memory back. */
 static void collect(ls_shards *shards, float *gradients)
 {
@@ -183,13 +190,14 @@ float *ls_shards_gradients(const ls_shards *shards, float *gradients, int index)
 ls_status ls_shards_ready(ls_shards *shards, float *gradients, int part)
 {
     if (ls_comm_size(shards->comm) == 1) return LS_OK;
+    ls_status status = LS_OK;
     ls_comm_hold(shards->comm);
-    for (int i = shards->count - 1; i >= 0; i--) {
+    for (int i = shards->count - 1; i >= 0 && status == LS_OK; i--) {
         ls_shard *shard = &shards->list[i];
         for (int j = 0; j < 2; j++) shard->told[j] = shard->told[j] || shard->part[j] == part;
-        if (shard->told[0] && shard->told[1] && !shard->started) LS_TRY(start(shard, gradients));
+        if (shard->told[0] && shard->told[1] && !shard->started) status = start(shard, gradients);
     }
-    LS_TRY(ls_comm_release(shards->comm));
+    LS_TRY(release(shards, status));
     LS_TRY(ls_comm_poll(shards->comm));
     collect(shards, gradients);
     return shards->summed != NULL ? wait_for_most(shards, gradients) : LS_OK;
@@ -203,10 +211,11 @@ ls_status ls_shards_wait(ls_shards *shards)
 
 ls_status ls_shards_reduce(ls_shards *shards, float *gradients)
 {
+    ls_status status = LS_OK;
     ls_comm_hold(shards->comm);
-    for (int i = shards->count - 1; i >= 0; i--)
-        if (!shards->list[i].started) LS_TRY(start(&shards->list[i], gradients));
-    LS_TRY(ls_comm_release(shards->comm));
+    for (int i = shards->count - 1; i >= 0 && status == LS_OK; i--)
+        if (!shards->list[i].started) status = start(&shards->list[i], gradients);
+    LS_TRY(release(shards, status));
     LS_TRY(ls_shards_wait(shards));
     collect(shards, gradients);
     for (int i = 0; i < shards->count; i++) {
@@ -215,9 +224,9 @@ ls_status ls_shards_reduce(ls_shards *shards, float *gradients)
     }
     if (shards->sharding != LS_SHARDING_NONE) return LS_OK;
     ls_comm_hold(shards->comm);
-    for (int i = 0; i < shards->count; i++)
-        LS_TRY(ls_comm_all_gather(shards->list[i].bucket, gradients, sizeof *gradients));
-    LS_TRY(ls_comm_release(shards->comm));
+    for (int i = 0; i < shards->count && status == LS_OK; i++)
+        status = ls_comm_all_gather(shards->list[i].bucket, gradients, sizeof *gradients);
+    LS_TRY(release(shards, status));
     return ls_shards_wait(shards);
 }
 

@@ -132,14 +132,18 @@ ls_status ls_comm_gather(ls_comm *comm, void *out, const void *in, size_t bytes)
         return LS_OK;
     }
     check_exec(comm);
-    return comm->engine->gather(comm, out, in, bytes);
+    const ls_status status = comm->engine->gather(comm, out, in, bytes);
+    check_exec(comm); /* the message has looked after buckets that are on their way */
+    return status;
 }
 
 ls_status ls_comm_broadcast(ls_comm *comm, void *data, size_t bytes, int root)
 {
     if (comm == NULL || comm->engine == NULL) return LS_OK;
     check_exec(comm);
-    return comm->engine->broadcast(comm, data, bytes, root);
+    const ls_status status = comm->engine->broadcast(comm, data, bytes, root);
+    check_exec(comm);
+    return status;
 }
 
 /* Takes the sentence of rank `from` to rank 0, which says whose it is unless all failed. */

@@ -370,8 +370,9 @@ static ls_status check_distinct(ls_comm *comm, const ls_exec *exec)
 {
     const size_t size = sizeof ls_cuda_of(exec)->identity;
     unsigned char *all = malloc(size * (size_t)comm->size);
-    LS_TRY(ls_comm_agree(comm, all == NULL ? LS_FAIL(LS_NO_MEMORY, "cannot get memory for the list of GPUs") : LS_OK));
-    ls_status status = ls_comm_gather(comm, all, ls_cuda_of(exec)->identity, size);
+    ls_status status =
+        ls_comm_agree(comm, all == NULL ? LS_FAIL(LS_NO_MEMORY, "cannot get memory for the list of GPUs") : LS_OK);
+    if (status == LS_OK) status = ls_comm_gather(comm, all, ls_cuda_of(exec)->identity, size);
     for (int a = 0; a < comm->size && status == LS_OK; a++)
         for (int b = 0; b < a && status == LS_OK; b++)
             if (memcmp(all + (size_t)a * size, all + (size_t)b * size, size) == 0)
@@ -409,11 +410,15 @@ static ls_status join(ls_comm *comm)
 ls_status ls_comm_nccl_open(ls_comm *comm, ls_exec *exec)
 {
     engine_state *state = calloc(1, sizeof *state);
+    ls_status status = ls_comm_agree(comm, state == NULL ? LS_FAIL(LS_NO_MEMORY, "cannot get memory for NCCL") : LS_OK);
+    if (status != LS_OK) {
+        free(state);
+        return status;
+    }
     comm->bucket_state = state;
-    LS_TRY(ls_comm_agree(comm, state == NULL ? LS_FAIL(LS_NO_MEMORY, "cannot get memory for NCCL") : LS_OK));
     state->exec = exec;
     (void)pthread_mutex_init(&state->mutex, NULL);
-    ls_status status = load(state);
+    status = load(state);
     if (status == LS_OK) status = create_stream(comm);
     status = ls_comm_agree(comm, status);
     if (status == LS_OK) status = check_distinct(comm, exec);
