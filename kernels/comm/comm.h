@@ -4,8 +4,9 @@
  * host's memory, by NCCL in that of GPUs. A process alone copies or does nothing. Calls come from one thread, and every
  * rank makes the same calls in the same order.
  * Bytes a rank sends: (n-1)/n of a bucket to reduce and scatter it, as much to gather it, the ring's lower bound.
- * Deterministic: MPI's owner of a shard adds in the order of the ranks. NCCL adds in the order of its rings, which the
- * sizes and the machine decide; NVLS, which adds in no fixed order, is off unless NCCL_NVLS_ENABLE is set. */
+ * Deterministic: MPI's owner of a shard adds in the order of the ranks. NCCL adds in an order that the
+ * sizes, the machine and its version decide; NVLS, which adds in no fixed order, is off unless NCCL_NVLS_ENABLE is set.
+ */
 #ifndef LS_KERNELS_COMM_COMM_H
 #define LS_KERNELS_COMM_COMM_H
 
