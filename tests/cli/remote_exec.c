@@ -4,6 +4,7 @@
  * reads or writes it dies by SIGSEGV, and an op that is handed a pointer of the host's aborts. Memory comes filled with
  * zeros, as the contract says. The ops are the real exec's. */
 #include "kernels/exec.h"
+#include "kernels/op_calls.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -99,114 +100,19 @@ static const ls_exec_memory remote_memory = {.allocate = allocate,
                                              .wait = wait_for_ops,
                                              .copy = copy_within};
 
-/* ---- ops: WRAP(name, (parameters), (arguments), pointers...) -------------------------------------------------------
- */
+/* ---- ops --------------------------------------------------------------------------------------------------------- */
 
-#define WRAP(op, parameters, arguments, ...)                                                                           \
+#define BARE(...) __VA_ARGS__
+#define WRAP(op, parameters, arguments, pointers)                                                                      \
     static void op parameters                                                                                          \
     {                                                                                                                  \
-        must_be_remote(#op, (const void *const[]){__VA_ARGS__, &remote});                                              \
+        must_be_remote(#op, (const void *const[]){BARE pointers, &remote});                                            \
         open_memory();                                                                                                 \
         remote.ops->op arguments;                                                                                      \
         close_memory();                                                                                                \
     }
 
-WRAP(matmul,
-     (ls_exec * e, void *out, ls_dtype out_dtype, const void *a, const void *b, ls_dtype dtype, int64_t M, int64_t N,
-      int64_t K, unsigned flags),
-     (e, out, out_dtype, a, b, dtype, M, N, K, flags), out, a, b)
-WRAP(matmul_bias,
-     (ls_exec * e, void *out, const void *a, const void *b, const void *bias, ls_dtype dtype, int64_t M, int64_t N,
-      int64_t K, unsigned flags),
-     (e, out, a, b, bias, dtype, M, N, K, flags), out, a, b, bias)
-WRAP(matmul_rows,
-     (ls_exec * e, void *out, ls_dtype out_dtype, const void *x, const void *weight, ls_dtype dtype, int64_t R,
-      int64_t N, int64_t K),
-     (e, out, out_dtype, x, weight, dtype, R, N, K), out, x, weight)
-WRAP(bias_add, (ls_exec * e, void *x, const void *bias, ls_dtype dtype, int64_t R, int64_t N),
-     (e, x, bias, dtype, R, N), x, bias)
-WRAP(bias_backward, (ls_exec * e, float *dbias, const void *dout, ls_dtype dtype, int64_t R, int64_t N),
-     (e, dbias, dout, dtype, R, N), dbias, dout)
-WRAP(embedding_forward,
-     (ls_exec * e, float *out, const int32_t *token, const void *weight, ls_dtype dtype, int64_t R, int64_t V,
-      int64_t C),
-     (e, out, token, weight, dtype, R, V, C), out, token, weight)
-WRAP(embedding_backward,
-     (ls_exec * e, float *dweight, const float *dout, const int32_t *token, int64_t R, int64_t V, int64_t C),
-     (e, dweight, dout, token, R, V, C), dweight, dout, token)
-WRAP(rmsnorm_forward,
-     (ls_exec * e, void *out, float *rstd, const float *residual, const int32_t *slot, const void *weight,
-      ls_dtype dtype, int64_t n, int64_t T, int64_t C, float epsilon),
-     (e, out, rstd, residual, slot, weight, dtype, n, T, C, epsilon), out, rstd, residual, slot, weight)
-WRAP(rmsnorm_backward,
-     (ls_exec * e, float *dresidual, float *dweight, const void *dout, const float *residual, const int32_t *slot,
-      const int32_t *sample, const float *rstd, const void *weight, ls_dtype dtype, int64_t n, int64_t T, int64_t C),
-     (e, dresidual, dweight, dout, residual, slot, sample, rstd, weight, dtype, n, T, C), dresidual, dweight, dout,
-     residual, slot, sample, rstd, weight)
-WRAP(residual_add,
-     (ls_exec * e, float *residual, const int32_t *out_slot, const int32_t *in_slot, const void *y, ls_dtype dtype,
-      float scale, int64_t n, int64_t T, int64_t C),
-     (e, residual, out_slot, in_slot, y, dtype, scale, n, T, C), residual, out_slot, in_slot, y)
-WRAP(residual_add_rmsnorm,
-     (ls_exec * e, float *residual, void *out, float *rstd, const int32_t *out_slot, const int32_t *in_slot,
-      const void *y, const void *weight, ls_dtype dtype, float scale, int64_t n, int64_t T, int64_t C, float epsilon),
-     (e, residual, out, rstd, out_slot, in_slot, y, weight, dtype, scale, n, T, C, epsilon), residual, out, rstd,
-     out_slot, in_slot, y, weight)
-WRAP(gather_cast,
-     (ls_exec * e, void *out, const float *x, const int32_t *slot, ls_dtype dtype, float scale, int64_t n, int64_t T,
-      int64_t C),
-     (e, out, x, slot, dtype, scale, n, T, C), out, x, slot)
-WRAP(rope,
-     (ls_exec * e, void *qkv, const float *cos_table, const float *sin_table, const int32_t *position,
-      const int32_t *sample, ls_dtype dtype, int inverse, int64_t n, int64_t T, int64_t H, int64_t G, int64_t D),
-     (e, qkv, cos_table, sin_table, position, sample, dtype, inverse, n, T, H, G, D), qkv, cos_table, sin_table,
-     position, sample)
-WRAP(attention_forward,
-     (ls_exec * e, void *out, float *lse, const void *qkv, const int32_t *first_key, const int32_t *sample,
-      ls_dtype dtype, float scale, int64_t n, int64_t T, int64_t H, int64_t G, int64_t D),
-     (e, out, lse, qkv, first_key, sample, dtype, scale, n, T, H, G, D), out, lse, qkv, first_key, sample)
-WRAP(attention_backward,
-     (ls_exec * e, void *dqkv, const void *dout, const void *qkv, const void *out, const float *lse,
-      const int32_t *first_key, const int32_t *sample, ls_dtype dtype, float scale, int64_t n, int64_t T, int64_t H,
-      int64_t G, int64_t D),
-     (e, dqkv, dout, qkv, out, lse, first_key, sample, dtype, scale, n, T, H, G, D), dqkv, dout, qkv, out, lse,
-     first_key, sample)
-WRAP(rope_append,
-     (ls_exec * e, void *qkv, void *key_cache, void *value_cache, const float *cos_table, const float *sin_table,
-      ls_dtype dtype, const int32_t *base, int64_t start, int64_t R, int64_t H, int64_t G, int64_t D, int64_t capacity),
-     (e, qkv, key_cache, value_cache, cos_table, sin_table, dtype, base, start, R, H, G, D, capacity), qkv, key_cache,
-     value_cache, cos_table, sin_table, base)
-WRAP(attention_cached,
-     (ls_exec * e, void *out, const void *qkv, const void *key_cache, const void *value_cache, ls_dtype dtype,
-      float scale, const int32_t *base, int64_t start, int64_t R, int64_t H, int64_t G, int64_t D, int64_t capacity),
-     (e, out, qkv, key_cache, value_cache, dtype, scale, base, start, R, H, G, D, capacity), out, qkv, key_cache,
-     value_cache, base)
-WRAP(draft_token,
-     (ls_exec * e, ls_round *round, double *q, const float *logits, const ls_sampling *sampling, double confidence,
-      int32_t end_of_text, int64_t V),
-     (e, round, q, logits, sampling, confidence, end_of_text, V), round, q, logits)
-WRAP(accept_drafts,
-     (ls_exec * e, ls_round *round, const double *q, const float *logits, const ls_sampling *sampling, int64_t first,
-      int64_t R, int64_t V),
-     (e, round, q, logits, sampling, first, R, V), round, q, logits)
-WRAP(swiglu_forward, (ls_exec * e, void *out, const void *gate_up, ls_dtype dtype, int64_t R, int64_t F),
-     (e, out, gate_up, dtype, R, F), out, gate_up)
-WRAP(swiglu_backward,
-     (ls_exec * e, void *dgate_up, void *out, const void *dout, const void *gate_up, ls_dtype dtype, int64_t R,
-      int64_t F),
-     (e, dgate_up, out, dout, gate_up, dtype, R, F), dgate_up, out, dout, gate_up)
-WRAP(cross_entropy,
-     (ls_exec * e, float *loss, void *logits, const int32_t *target, ls_dtype dtype, float gradient_scale, int64_t R,
-      int64_t V),
-     (e, loss, logits, target, dtype, gradient_scale, R, V), loss, logits, target)
-WRAP(adamw,
-     (ls_exec * e, float *weight, float *m, float *v, float *gradient, void *weight_out, ls_dtype dtype,
-      const ls_adamw_step *step, int64_t count),
-     (e, weight, m, v, gradient, weight_out, dtype, step, count), weight, m, v, gradient, weight_out)
-WRAP(sum_of_squares, (ls_exec * e, double *out, const float *x, int64_t count), (e, out, x, count), out, x)
-WRAP(row_sums, (ls_exec * e, double *out, const float *x, int64_t R, int64_t N), (e, out, x, R, N), out, x)
-WRAP(convert, (ls_exec * e, void *out, ls_dtype out_dtype, const void *x, ls_dtype dtype, int64_t count),
-     (e, out, out_dtype, x, dtype, count), out, x)
+LS_OP_CALLS(WRAP)
 
 /* ---- the exec ---------------------------------------------------------------------------------------------------- */
 
