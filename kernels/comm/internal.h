@@ -16,7 +16,6 @@ typedef struct ls_standing {
     _Atomic int64_t moved_at; /* milliseconds of the machine's clock */
     _Atomic int rank, process;
     _Atomic int reported; /* of the first: somebody has printed the table */
-    _Atomic int refused;  /* its GPU cannot join the others', who need not wait for it */
 } ls_standing;
 
 typedef struct ls_watch ls_watch;

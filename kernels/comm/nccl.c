@@ -5,6 +5,7 @@
  * until it has taken effect, so a rank that never comes is the watchdog's to find. NCCL's functions may be called by
  * one thread at a time: `mutex` is held around each of the main thread's, briefly, and the watchdog takes it to look
  * and to abort. Called through comm.c. */
+#include "core/clock.h"
 #include "kernels/comm/internal.h"
 #include "kernels/cuda/cuda.h"
 #include "kernels/cuda/library.h"
@@ -17,6 +18,11 @@
 
 #define LIBRARY "libnccl.so.2"
 #define OLDEST 21900 /* before 2.19 a communicator could not be aborted by another thread */
+
+enum {
+    TOO_LATE = -1,          /* beside ncclResult_t: a rank's call has been under way for too long */
+    JOINING_REST = 5000000, /* nanoseconds between looks */
+};
 
 /* X(function) */
 #define FUNCTION_LIST(X)                                                                                               \
@@ -72,14 +78,6 @@ static bool cuda_ok(ls_comm *comm, cudaError_t error)
     return ls_cuda_ok(state_of(comm)->exec, error, "exchanging gradients and weights");
 }
 
-/* Whether another rank of this host has found that it cannot join. Those of other hosts learn it from NCCL. */
-static bool neighbour_refused(const ls_comm *comm)
-{
-    for (int i = 0; i < comm->neighbours; i++)
-        if (&comm->standings[i] != comm->own && atomic_load(&comm->standings[i].refused) != 0) return true;
-    return false;
-}
-
 /* Follows a call until it has taken effect on this rank; the mutex is held, but not meanwhile. */
 static ncclResult_t follow(const ls_comm *comm, ncclResult_t result)
 {
@@ -90,7 +88,6 @@ static ncclResult_t follow(const ls_comm *comm, ncclResult_t result)
         (void)nanosleep(&rest, NULL);
         (void)pthread_mutex_lock(&state->mutex);
         if (state->nccl == NULL) return ncclInvalidUsage; /* aborted: the process ends */
-        if (neighbour_refused(comm)) return ncclRemoteError;
         const ncclResult_t asked = state->ncclCommGetAsyncError(state->nccl, &result);
         if (asked != ncclSuccess) return asked;
     }
@@ -384,6 +381,55 @@ static ls_status check_distinct(ls_comm *comm, const ls_exec *exec)
     return status;
 }
 
+/* Asks again about a call that is under way. */
+static int look_again(const ls_comm *comm, int result)
+{
+    engine_state *state = state_of(comm);
+    ncclResult_t found = ncclSuccess;
+    if (result != ncclInProgress) return result;
+    (void)pthread_mutex_lock(&state->mutex);
+    const ncclResult_t asked = state->ncclCommGetAsyncError(state->nccl, &found);
+    (void)pthread_mutex_unlock(&state->mutex);
+    return asked != ncclSuccess ? (int)asked : (int)found;
+}
+
+static bool has_failed(int result) { return result != ncclSuccess && result != ncclInProgress; }
+
+/* What this rank has to say where one could not join; all [size]. Who failed because of another leaves it to that one.
+ */
+static ls_status explain(const ls_comm *comm, const int *all)
+{
+    const int own = all[comm->rank];
+    bool cause = false;
+    for (int r = 0; r < comm->size; r++) cause = cause || (has_failed(all[r]) && all[r] != ncclRemoteError);
+    if (!has_failed(own) || (own == ncclRemoteError && cause)) return LS_OK;
+    if (own == TOO_LATE)
+        return LS_FAIL(LS_LOST, "NCCL has not joined the GPUs within %g s (parallel.timeout)",
+                       1e-3 * (double)atomic_load(&comm->timeout));
+    return LS_FAIL(LS_IO, "NCCL cannot join the GPUs: %s", state_of(comm)->ncclGetErrorString((ncclResult_t)own));
+}
+
+/* The ranks tell each other how far they are until all have joined, or one cannot, for whom the others then do not
+ * wait. These messages keep the watchdog quiet, so the time is looked at here. all: [size] scratch. */
+static ls_status join_together(ls_comm *comm, int result, int *all)
+{
+    const struct timespec rest = {0, JOINING_REST};
+    const double limit = 1e-3 * (double)atomic_load(&comm->timeout), begin = ls_seconds_now();
+    for (;;) {
+        bool joined = true, failed = false;
+        result = look_again(comm, result);
+        if (result == ncclInProgress && limit > 0.0 && ls_seconds_now() - begin > limit) result = TOO_LATE;
+        LS_TRY(ls_comm_gather(comm, all, &result, sizeof result));
+        for (int r = 0; r < comm->size; r++) {
+            joined = joined && all[r] == ncclSuccess;
+            failed = failed || has_failed(all[r]);
+        }
+        if (failed) return ls_comm_agree(comm, explain(comm, all));
+        if (joined) return LS_OK;
+        (void)nanosleep(&rest, NULL);
+    }
+}
+
 static ls_status join(ls_comm *comm)
 {
     engine_state *state = state_of(comm);
@@ -393,18 +439,20 @@ static ls_status join(ls_comm *comm)
     memset(&id, 0, sizeof id);
     config.blocking = 0;
     (void)setenv("NCCL_NVLS_ENABLE", "0", 0); /* its sums have no fixed order; a user's own setting stays */
-    if (comm->rank == 0) result = state->ncclGetUniqueId(&id);
-    LS_TRY(ls_comm_agree(comm, result == ncclSuccess
-                                   ? LS_OK
-                                   : LS_FAIL(LS_IO, "NCCL does not start: %s", state->ncclGetErrorString(result))));
-    LS_TRY(ls_comm_broadcast(comm, &id, sizeof id, 0));
-    (void)pthread_mutex_lock(&state->mutex);
-    result = follow(comm, state->ncclCommInitRankConfig(&state->nccl, comm->size, id, comm->rank, &config));
-    (void)pthread_mutex_unlock(&state->mutex);
-    /* Who could not join because another could not leaves it to that one to say why. */
-    if (result == ncclSuccess || neighbour_refused(comm)) return ls_comm_agree(comm, LS_OK);
-    atomic_store(&comm->own->refused, 1);
-    return ls_comm_agree(comm, LS_FAIL(LS_IO, "NCCL cannot join the GPUs: %s", state->ncclGetErrorString(result)));
+    int *all = malloc(sizeof *all * (size_t)comm->size);
+    ls_status status = all == NULL ? LS_FAIL(LS_NO_MEMORY, "cannot get memory for the ranks' answers") : LS_OK;
+    if (status == LS_OK && comm->rank == 0) result = state->ncclGetUniqueId(&id);
+    if (result != ncclSuccess) status = LS_FAIL(LS_IO, "NCCL does not start: %s", state->ncclGetErrorString(result));
+    status = ls_comm_agree(comm, status);
+    if (status == LS_OK) status = ls_comm_broadcast(comm, &id, sizeof id, 0);
+    if (status == LS_OK) {
+        (void)pthread_mutex_lock(&state->mutex);
+        result = state->ncclCommInitRankConfig(&state->nccl, comm->size, id, comm->rank, &config);
+        (void)pthread_mutex_unlock(&state->mutex);
+        status = join_together(comm, (int)result, all);
+    }
+    free(all);
+    return status;
 }
 
 ls_status ls_comm_nccl_open(ls_comm *comm, ls_exec *exec)

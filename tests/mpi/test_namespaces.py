@@ -63,7 +63,7 @@ class Namespaces(ranks.RanksTest):
         self.addCleanup(remove_all)
         make_hosts()
 
-    def launch_hosts(self, *arguments):
+    def launch_hosts(self, *arguments, path=ranks.program.PROGRAM):
         """One process on the first host, on which mpirun runs, two on the second."""
         network = HOSTS[0][:-1] + "0/24"
         return subprocess.Popen(
@@ -71,7 +71,7 @@ class Namespaces(ranks.RanksTest):
              ranks.MPIRUN, "--host", f"{HOSTS[0]}:1,{HOSTS[1]}:2", "-np", "3", "--bind-to", "none",
              "--mca", "plm_rsh_agent", self.path("agent"), "--mca", "btl", "tcp,self",
              "--mca", "btl_tcp_if_include", network, "--mca", "oob_tcp_if_include", network,
-             ranks.program.PROGRAM, *arguments],
+             path, *arguments],
             cwd=self.folder, env=ranks.environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
             stderr=subprocess.PIPE)
 

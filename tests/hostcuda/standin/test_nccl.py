@@ -9,9 +9,11 @@ import shutil
 import signal
 import tempfile
 import time
+import unittest
 
 import device_ranks
 import test_evaluation  # found by device_ranks
+import test_namespaces
 from device_ranks import STANDINS, STEPS, program, ranks, test_faults
 
 # A model whose blocks do not fit where NCCL's rank fits.
@@ -157,6 +159,14 @@ class Refused(device_ranks.DeviceRanksTest):
                          [f"rank {rank} on", "NCCL cannot join the GPUs"])
             self.assertEqual({0, 1, 2} - {rank}, self.aborted())
 
+    def test_one_that_never_joins(self):
+        """All give up together, by the time that the config gives."""
+        status, _, err = self.finish(self.launch_device(3, "parallel.timeout=3", each={1: {"nccl_lingers": 1}}))
+        said = [line for line in err.splitlines() if line.startswith("layerskip:")]
+        self.assertEqual((75, 1), (status, len(said)), err)
+        self.assertIn("NCCL has not joined the GPUs within 3 s", said[0])
+        self.assertEqual({0, 1, 2}, self.aborted())
+
     def test_old_nccl(self):
         self.refused(self.launch_device(2, nccl_version=21805), ["NCCL 2.18 is too old", "2.19"])
 
@@ -190,6 +200,42 @@ class Refused(device_ranks.DeviceRanksTest):
     def test_different_configs(self):
         lines = [["train", "config.yaml", "device=cuda", f"seed={seed}"] for seed in (1, 2)]
         self.refused(self.launch_program(program.PROGRAM, lines), "seed differs from rank 0's")
+
+
+@unittest.skipUnless(os.geteuid() == 0 and test_namespaces.may_make_namespaces(),
+                     "network namespaces need root and the right to make them")
+class Hosts(device_ranks.DeviceRanksTest):
+    """Ranks 1 and 2 on another host than rank 0, which sees neither their processes nor their memory."""
+    launch_hosts = test_namespaces.Namespaces.launch_hosts
+
+    def setUp(self):
+        super().setUp()
+        self.write("agent", test_namespaces.AGENT)
+        os.chmod(self.path("agent"), 0o700)
+        self.addCleanup(test_namespaces.remove_all)
+        test_namespaces.make_hosts()
+
+    def launch_apart(self, refuses=None):
+        told = " ".join(f"{name}={value}" for name, value in self.device_environment({}).items())
+        self.write("start", f"""#!/bin/sh
+export {told} CUDA_VISIBLE_DEVICES=$OMPI_COMM_WORLD_RANK
+[ "$OMPI_COMM_WORLD_RANK" != {refuses} ] || export HOSTCUDA_NCCL_REFUSES=1
+exec {program.PROGRAM} "$@"
+""")
+        os.chmod(self.path("start"), 0o700)
+        return self.launch_hosts("train", "config.yaml", "device=cuda", path=self.path("start"))
+
+    def test_one_that_cannot_join(self):
+        for rank in (0, 2):
+            self.forget_log()
+            self.refused(self.launch_apart(rank), [f"rank {rank} on host{min(rank, 1) + 1}", "NCCL cannot join the GPUs"])
+            self.assertEqual({0, 1, 2} - {rank}, self.aborted())
+
+    def test_training(self):
+        status, _, err = self.finish(self.launch_apart())
+        self.assertEqual(0, status, err)
+        self.run_device(1, "run_dir=one")
+        self.assert_same_curve(self.curve("one"), self.curve(), 1e-5)
 
 
 class Lost(device_ranks.DeviceRanksTest):
