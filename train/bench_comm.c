@@ -156,6 +156,8 @@ ls_status ls_bench_comm(ls_bench *bench)
         ls_status status = create(&run, bench, bench->comm, (ls_sharding)i);
         if (status == LS_OK) status = measure(&run, &overlapped, &apart);
         if (status == LS_OK) report_sharding(bench, &run, names[i], &overlapped, &apart);
+        const bool lost = status == LS_LOST || ls_exec_failed(bench->exec) != LS_OK;
+        if (lost) ls_comm_detach(bench->comm);
         destroy(&run);
         LS_TRY(status);
     }

@@ -205,6 +205,7 @@ ls_status ls_trainer_create_shared(ls_trainer *out, ls_train_config *config, ls_
 
 void ls_trainer_destroy(ls_trainer *trainer)
 {
+    ls_comm_detach(trainer->comm);
     ls_background_save_destroy(trainer->background);
     ls_step_plan_destroy(&trainer->evaluation);
     ls_step_plan_destroy(&trainer->everyone);
@@ -213,7 +214,6 @@ void ls_trainer_destroy(ls_trainer *trainer)
     if (trainer->readings != NULL) ls_exec_free(&trainer->exec, trainer->readings, ls_trainer_readings_bytes(trainer));
     ls_optimizer_destroy(&trainer->optimizer);
     if (trainer->model.exec != NULL) ls_model_destroy(&trainer->model);
-    ls_comm_detach(trainer->comm);
     ls_profile_destroy(trainer->profile);
     if (trainer->exec.ops != NULL) ls_exec_destroy(&trainer->exec);
     if (trainer->held_out != NULL) ls_loader_destroy(trainer->held_out);

@@ -98,10 +98,20 @@ ls_status ls_comm_attach(ls_comm *comm, ls_exec *exec)
 #endif
 }
 
+/* Whoever cannot compute any more must not make the others believe that it can. */
+static void check_exec(ls_comm *comm)
+{
+    if (comm->exec == NULL || ls_exec_failed(comm->exec) == LS_OK) return;
+    ls_watch_drop_out(comm, ls_exec_failed(comm->exec));
+}
+
 void ls_comm_detach(ls_comm *comm)
 {
     if (comm == NULL || comm->exec == NULL) return;
+    check_exec(comm);
+    comm->buckets->leave(comm);
     watch_buckets(comm, NULL);
+    check_exec(comm);
     comm->buckets->close(comm);
     comm->buckets = comm->host_buckets;
     comm->exec = NULL;
@@ -114,13 +124,6 @@ const char *ls_comm_nccl_build(void)
 #else
     return NULL;
 #endif
-}
-
-/* Whoever cannot compute any more must not make the others believe that it can. */
-static void check_exec(ls_comm *comm)
-{
-    if (comm->exec == NULL || ls_exec_failed(comm->exec) == LS_OK) return;
-    ls_watch_drop_out(comm, ls_exec_failed(comm->exec));
 }
 
 /* ---- small messages ---------------------------------------------------------------------------------------------- */
@@ -204,7 +207,10 @@ ls_status ls_comm_bucket_create(ls_comm_bucket **out, ls_comm *comm, const int64
     }
     memcpy(copy, bounds, sizeof *copy * (size_t)(size + 1));
     *bucket = (ls_comm_bucket){.comm = comm, .bounds = copy};
-    if (size > 1) status = comm->buckets->create(bucket);
+    if (size > 1) {
+        bucket->engine = comm->buckets;
+        status = bucket->engine->create(bucket);
+    }
     if (status != LS_OK) {
         ls_comm_bucket_destroy(bucket);
         return status;
@@ -216,7 +222,7 @@ ls_status ls_comm_bucket_create(ls_comm_bucket **out, ls_comm *comm, const int64
 void ls_comm_bucket_destroy(ls_comm_bucket *bucket)
 {
     if (bucket == NULL) return;
-    if (ls_comm_size(bucket->comm) > 1) bucket->comm->buckets->destroy(bucket);
+    if (bucket->engine != NULL) bucket->engine->destroy(bucket);
     free(bucket->bounds);
     free(bucket);
 }

@@ -58,7 +58,8 @@ int ls_comm_device_index(const ls_comm *comm, ls_device device, int wanted);
 /* Buckets made from now on lie in the memory of `exec`, and are awaited by its ops. With several ranks on GPUs that
  * takes NCCL; refused, on all ranks alike, where that is not to be had or two ranks have the same GPU. From here on a
  * rank whose exec has failed says so and ends instead of taking part in a message, since nobody can go on without it.
- * ls_comm_detach before the exec goes, on all ranks. */
+ * ls_comm_detach, on all ranks, before any memory of the exec goes: what is on its way is waited for there, or given up
+ * where the others are lost. Buckets may go later. */
 ls_status ls_comm_attach(ls_comm *comm, ls_exec *exec);
 void ls_comm_detach(ls_comm *comm);
 /* "2.28.9", the version of NCCL whose headers this program was built with; NULL: it has no NCCL engine. */

@@ -40,8 +40,9 @@ typedef struct ls_bucket_engine {
     /* MPI has none of these. */
     void (*hold)(ls_comm *comm);
     ls_status (*release)(ls_comm *comm);
-    void (*close)(ls_comm *comm);
-    /* By the watchdog's thread. */
+    void (*leave)(ls_comm *comm); /* when all is over, or at once where something is lost */
+    void (*close)(ls_comm *comm); /* after that */
+    /* By the watchdog's thread, until `leave` is over. */
     bool (*well)(ls_comm *comm, char *reason, size_t size);
     void (*abort)(ls_comm *comm); /* the process is about to end */
 } ls_bucket_engine;
@@ -60,6 +61,7 @@ struct ls_comm {
     ls_exec *exec;                   /* attached; NULL: none */
     pthread_mutex_t guard;           /* of the next */
     const ls_bucket_engine *watched; /* `buckets`, while the watchdog may call them; else NULL */
+    bool broken;                     /* no message can be sent any more */
     _Atomic bool ending;             /* somebody has said why, and ends the process */
     void *state;                     /* the engine's */
     void *bucket_state;              /* of `buckets`, where those are not the engine's */
@@ -67,7 +69,8 @@ struct ls_comm {
 
 struct ls_comm_bucket {
     ls_comm *comm;
-    int64_t *bounds; /* [size+1] */
+    const ls_bucket_engine *engine; /* the comm's when the bucket was made */
+    int64_t *bounds;                /* [size+1] */
     int number;
     bool busy;
     void *state;

@@ -33,7 +33,6 @@ typedef struct engine_state {
     size_t slot_elements;
     const ls_comm_bucket *slot_user[SLOTS];
     unsigned idle;
-    bool broken;
 } engine_state;
 
 typedef struct bucket_state {
@@ -50,7 +49,7 @@ static ls_status broken(ls_comm *comm, int error)
     char reason[MPI_MAX_ERROR_STRING] = "";
     int length = 0;
     (void)MPI_Error_string(error, reason, &length);
-    state_of(comm)->broken = true;
+    comm->broken = true;
     return LS_FAIL(LS_LOST, "rank %d on %s lost touch with the other processes: %s", comm->rank, comm->host, reason);
 }
 
@@ -321,7 +320,7 @@ static ls_status all_gather(ls_comm_bucket *bucket, void *block, size_t element_
 static void leave(ls_comm *comm)
 {
     engine_state *state = state_of(comm);
-    if (state->broken) {
+    if (comm->broken) {
         (void)fprintf(stderr, "layerskip: %s\n", ls_error_text());
         (void)MPI_Abort(state->world, ls_status_exit(LS_LOST));
     }

@@ -304,19 +304,18 @@ static void destroy(ls_comm *comm)
     comm->bucket_state = NULL;
 }
 
-/* All ranks leave together; one that has failed leaves nothing to wait for. */
+/* All ranks leave together. Who has lost the others waits for none of them, and no op then waits for NCCL. */
 static void leave(ls_comm *comm)
 {
     engine_state *state = state_of(comm);
-    const bool good = state->exec->status == LS_OK && cudaStreamSynchronize(state->stream) == cudaSuccess;
+    const bool good = !comm->broken && cuda_ok(comm, cudaStreamSynchronize(state->stream));
     (void)pthread_mutex_lock(&state->mutex);
-    if (good && follow(comm, state->ncclCommFinalize(state->nccl)) == ncclSuccess)
+    if (good && state->nccl != NULL && follow(comm, state->ncclCommFinalize(state->nccl)) == ncclSuccess)
         (void)state->ncclCommDestroy(state->nccl);
     else if (state->nccl != NULL)
         (void)state->ncclCommAbort(state->nccl);
     state->nccl = NULL;
     (void)pthread_mutex_unlock(&state->mutex);
-    destroy(comm);
 }
 
 static const ls_bucket_engine engine = {
@@ -329,7 +328,8 @@ static const ls_bucket_engine engine = {
     .poll = poll,
     .hold = hold,
     .release = release,
-    .close = leave,
+    .leave = leave,
+    .close = destroy,
     .well = well,
     .abort = give_up,
 };

@@ -16,6 +16,7 @@ cudaError_t sticky;
 static thread_local cudaError_t last_error;
 static int calls_to_failure = -1;
 static cudaError_t failure = cudaErrorUnknown; /* what the call then gives */
+static const char *failing;                    /* only launches of this kernel count; NULL: all calls do */
 
 cudaError_t result(cudaError_t status)
 {
@@ -23,10 +24,17 @@ cudaError_t result(cudaError_t status)
     return status;
 }
 
+static cudaError_t count() { return calls_to_failure >= 0 && calls_to_failure-- == 0 ? failure : cudaSuccess; }
+
 cudaError_t entry()
 {
     if (sticky != cudaSuccess) return sticky;
-    return calls_to_failure >= 0 && calls_to_failure-- == 0 ? failure : cudaSuccess;
+    return failing == nullptr ? count() : cudaSuccess;
+}
+
+cudaError_t launch_entry(const std::string &kernel)
+{
+    return failing != nullptr && kernel.find(failing) != std::string::npos ? count() : cudaSuccess;
 }
 
 /* ---- devices ----------------------------------------------------------------------------------------------------- */
@@ -51,6 +59,7 @@ int hostcuda_gpu(void)
     return index < visible.size() ? visible[index] : current_device;
 }
 void hostcuda_fail_in(int calls) { calls_to_failure = calls; }
+void hostcuda_fail_at(const char *kernel) { failing = kernel; }
 void hostcuda_set_failure(int error) { failure = static_cast<cudaError_t>(error); }
 void hostcuda_set_capability(int version) { capability = version; }
 void hostcuda_reset(void)

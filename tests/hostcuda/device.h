@@ -7,6 +7,7 @@
 #include <deque>
 #include <functional>
 #include <memory>
+#include <string>
 #include <vector>
 
 namespace hostcuda
@@ -17,6 +18,7 @@ namespace hostcuda
 extern cudaError_t sticky;              /* a failed kernel's: every later call gives it too */
 cudaError_t result(cudaError_t status); /* a call's own, which cudaGetLastError gives too */
 cudaError_t entry(); /* what a call begins with: the sticky error, or the failure that a test asked for */
+cudaError_t launch_entry(const std::string &kernel); /* the same of a launch alone */
 
 #define ENTRY()                                                                                                        \
     do {                                                                                                               \

@@ -37,8 +37,10 @@ void register_kernel(const void *kernel, void (*call)(void **), const char *sign
     KernelEntry entry;
     entry.call = call;
     entry.sizes.assign(sizes, sizes + count);
-    const char *const name = strstr(signature, "K = ");
-    entry.name = name != nullptr ? std::string(name + 4, strcspn(name + 4, ";]")) : "a kernel";
+    const std::string all = signature; /* "... K = ls::adamw_kernel<float, 4>]", the last thing that compilers tell */
+    const size_t name = all.rfind(" = ");
+    entry.name =
+        name != std::string::npos ? all.substr(name + 3, all.find_first_of(";]", name) - name - 3) : "a kernel";
     Dl_info info;
     if (dladdr(kernel, &info) != 0 && info.dli_sname != nullptr && info.dli_saddr == kernel)
         kernels_by_symbol()[info.dli_sname] = kernel;
@@ -66,6 +68,8 @@ static cudaError_t launch_kernel(const void *function, dim3 grid, dim3 threads, 
     if (kernel == nullptr) return cudaErrorInvalidDeviceFunction;
     if (bad_configuration(grid, threads)) return cudaErrorInvalidConfiguration;
     if (shared > kernel->most_dynamic) return cudaErrorInvalidValue;
+    const cudaError_t failed = launch_entry(kernel->name);
+    if (failed != cudaSuccess) return failed;
     /* Arguments are copied at the launch, as the real one does. */
     const auto arguments = std::make_shared<std::vector<std::string>>();
     for (size_t i = 0; i < kernel->sizes.size(); i++)

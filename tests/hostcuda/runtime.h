@@ -29,6 +29,7 @@ void hostcuda_set_devices(int count);
 void hostcuda_set_visible(int number);     /* the next of them is this one of the machine's */
 int hostcuda_gpu(void);                    /* of the machine's, the one in use */
 void hostcuda_fail_in(int calls);          /* the call after so many more fails */
+void hostcuda_fail_at(const char *kernel); /* calls are then launches of kernels whose name contains it */
 void hostcuda_set_failure(int error);      /* with this cudaError */
 void hostcuda_set_capability(int version); /* 90: 9.0 */
 

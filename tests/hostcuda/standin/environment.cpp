@@ -3,6 +3,7 @@
  *
  *   HOSTCUDA_DEVICES=N  CUDA_VISIBLE_DEVICES=0,2 of them  HOSTCUDA_CAPABILITY=75  HOSTCUDA_DRIVER=12040 (0: none)
  *   HOSTCUDA_MEMORY=MiB  HOSTCUDA_PINNED=MiB  HOSTCUDA_FAIL_IN=CALLS  HOSTCUDA_FAILURE=cudaError (2: out of memory)
+ *   HOSTCUDA_FAIL_AT=KERNEL (calls are then its launches)
  *   HOSTCUDA_SEED=N  HOSTCUDA_STREAMS=0 (at random), 1 (late), 2 (early)
  * At the end HOSTCUDA_LOG=FILE gets a line: misuse reported, allocations that were not freed, and how often the host
  * waited. */
@@ -47,6 +48,8 @@ __attribute__((constructor)) static void begin()
     hostcuda_set_streams(static_cast<int>(number("HOSTCUDA_STREAMS", HOSTCUDA_STREAMS_RANDOM)));
     hostcuda_set_capability(static_cast<int>(number("HOSTCUDA_CAPABILITY", 90)));
     hostcuda_set_failure(static_cast<int>(number("HOSTCUDA_FAILURE", cudaErrorUnknown)));
+    const char *const failing = getenv("HOSTCUDA_FAIL_AT");
+    if (failing != nullptr) hostcuda_fail_at(failing);
     hostcuda_fail_in(static_cast<int>(number("HOSTCUDA_FAIL_IN", -1)));
 }
 

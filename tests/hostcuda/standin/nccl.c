@@ -5,7 +5,8 @@
  * NaN. It ends when all ranks have done so, in another turn. What is read too early, or written meanwhile, shows. Sums
  * are made in the order of the ranks. A communicator that does not block lets every call take effect only when it is
  * asked about it. Told by the environment: HOSTCUDA_NCCL_VERSION, HOSTCUDA_NCCL_FAIL_IN=N (operations, then
- * ncclRemoteError), HOSTCUDA_NCCL_REFUSES=1 (to join), HOSTCUDA_NCCL_LINGERS=1 (and never joins). */
+ * ncclRemoteError), HOSTCUDA_NCCL_REFUSES=1 (to join), HOSTCUDA_NCCL_LINGERS=1 (never joins), 2 (never
+ * leaves). */
 #include "standin.h"
 
 #include <fcntl.h>
@@ -345,7 +346,7 @@ ncclResult_t ncclCommInitRankConfig(ncclComm_t *out, int size, ncclUniqueId id, 
     comm->thread = pthread_self();
     comm->blocking = config->blocking != 0;
     comm->operations_to_failure = told("HOSTCUDA_NCCL_FAIL_IN", -1);
-    if (told("HOSTCUDA_NCCL_LINGERS", 0) == 0) (void)atomic_fetch_add(&comm->shared->attached, 1);
+    if (told("HOSTCUDA_NCCL_LINGERS", 0) != 1) (void)atomic_fetch_add(&comm->shared->attached, 1);
     *out = comm;
     while (comm->blocking && atomic_load(&comm->shared->attached) < size) (void)usleep(1000);
     comm->joined = comm->blocking;
@@ -370,7 +371,7 @@ ncclResult_t ncclCommGetAsyncError(ncclComm_t comm, ncclResult_t *error)
 ncclResult_t ncclCommFinalize(ncclComm_t comm)
 {
     comm->finalizing = true;
-    (void)atomic_fetch_add(&comm->shared->finalized, 1);
+    if (told("HOSTCUDA_NCCL_LINGERS", 0) != 2) (void)atomic_fetch_add(&comm->shared->finalized, 1);
     return ncclInProgress;
 }
 

@@ -298,6 +298,23 @@ class Lost(device_ranks.DeviceRanksTest):
         self.assertRegex(err, r"layerskip: rank 1 on \S+ ends: the GPU failed while .*--resume")
         self.assertIn("lost rank 1", err)
 
+    def test_one_gpu_fails_before_the_first_step(self):
+        """Where no message comes before it leaves: it does not leave as if all were well."""
+        status, _, err = self.finish(self.launch_device(2, "precision=bf16", "parallel.timeout=20",
+                                                        each={1: {"fail_in": 0, "fail_at": "convert", "failure": 999}}))
+        self.assertNotEqual(0, status)
+        self.assertRegex(err, r"layerskip: rank 1 on \S+ ends: the GPU failed while convert.*--resume")
+        self.assertIn("lost rank 1", err)
+        self.assertEqual({0, 1}, self.aborted())
+
+    def test_one_never_leaves(self):
+        """The watchdog still sees it, and aborts the communicator."""
+        status, _, err = self.finish(self.launch_device(2, "parallel.timeout=5", "training.steps=2",
+                                                        "schedule.warmup_steps=0", each={1: {"nccl_lingers": 2}}))
+        self.assertEqual(75, status, err)
+        self.assertIn("parallel.timeout", err)
+        self.assertEqual({0, 1}, self.aborted())
+
     def test_nccl_fails(self):
         mpirun, processes = self.begin(2, "training.steps=5000", each={1: {"nccl_fail_in": 300}})
         self.wait_for_end(processes[1])
