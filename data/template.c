@@ -63,12 +63,13 @@ static ls_status walk(const char *text, const char *what, const cJSON *record, l
             continue;
         }
         const size_t name = *at == '{' ? strcspn(at + 1, "{}\\") : 0;
+        const size_t line = strcspn(at, "\n"), shown = line < 12 ? line : 12;
         if (name == 0 || at[1 + name] != '}')
             return LS_FAIL(
                 LS_BAD_INPUT,
-                "%s: '%.12s' is no {field}; write {{ and }} for braces, \\n, \\t and \\\\ for a line's end, a "
+                "%s: '%.*s' is no {field}; write {{ and }} for braces, \\n, \\t and \\\\ for a line's end, a "
                 "tab and a backslash",
-                what, at);
+                what, (int)shown, at);
         if (record != NULL) LS_TRY(add_field(out, record, at + 1, name));
         at += name + 2;
     }
