@@ -16,6 +16,7 @@ static const ls_command commands[] = {
     {"generate", ls_generate_command, "text from a checkpoint: autoregressive, early-exit or self-speculative", true},
     {"eval", ls_eval_command, "loss and perplexity of every exit layer", false},
     {"sweep", ls_sweep_command, "decoding speed over exit layers and draft lengths", false},
+    {"task", ls_task_command, "questions of a file: accuracy of every exit layer", false},
     {"import", ls_import_command, "a Hugging Face folder to a checkpoint", true},
     {"export", ls_export_command, "a checkpoint to a Hugging Face folder, or to GGUF for llama.cpp", true},
     {"report", ls_report_command, "report.html of a run folder", true},

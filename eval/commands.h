@@ -7,6 +7,7 @@
 ls_command_run ls_generate_command;
 ls_command_run ls_eval_command;
 ls_command_run ls_sweep_command;
+ls_command_run ls_task_command;
 ls_command_run ls_report_command;
 
 #endif

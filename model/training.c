@@ -182,6 +182,15 @@ ls_status ls_training_run(ls_training *training, double *exit_loss, float *gradi
     return collect_losses(training->sums, exit_loss, plan);
 }
 
+ls_status ls_training_row_losses(ls_training *training, float *losses)
+{
+    const ls_exit_rows *rows = &training->activations.rows;
+    for (int e = 0; e < rows->exits; e++)
+        LS_TRY(ls_exec_download(training->model->exec, losses + e * rows->count, rows->losses + e * rows->padded,
+                                sizeof *losses * (size_t)rows->count));
+    return ls_exec_failed(training->model->exec);
+}
+
 static ls_status rehearse(ls_training *training, int64_t B, int64_t T)
 {
     const ls_model *model = training->model;

@@ -49,5 +49,8 @@ ls_status ls_training_run(ls_training *training, double *exit_loss, float *gradi
  * is for the caller to see. sums: [L] fp64, from ls_exec_allocate. */
 ls_status ls_training_issue(ls_training *training, double *sums, float *gradients, const ls_batch *batch,
                             const ls_step_plan *plan, double target_count);
+/* The cross-entropies, in nats, that the last pass summed: one row of targets an exit that was on, from below; within
+ * it the batch's targets in their order. losses: [exits on][targets], ordinary memory. Waits for the pass. */
+ls_status ls_training_row_losses(ls_training *training, float *losses);
 
 #endif

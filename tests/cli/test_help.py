@@ -12,6 +12,7 @@ OPTIONS = {
                  "--json"],
     "eval": ["--model", "--data", "--json"],
     "sweep": ["--model", "--json"],
+    "task": ["TASK", "--model", "--data", "--details", "--json", "prompt", "shots"],
     "import": ["--out", "--tokenizer", "HF_DIR"],
     "export": ["--out", "--dtype", "--format", "gguf", "--max-shard-size", "CHECKPOINT"],
     "report": ["RUN"],
