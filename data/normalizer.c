@@ -79,11 +79,12 @@ static ls_status run_step(const ls_normalizer *normalizer, const ls_normalizer_s
     return ls_replacement_run(&step->replacement, scratch, out, text, length);
 }
 
-ls_status ls_normalizer_run(const ls_normalizer *normalizer, ls_regex_scratch *scratch, ls_buffer work[2],
+ls_status ls_normalizer_run(const ls_normalizer *normalizer, ls_regex_scratch *scratch, ls_buffer work[2], bool behind,
                             const char **text, size_t *length)
 {
-    for (int i = 0; i < normalizer->count; i++) {
-        ls_buffer *out = &work[i % 2];
+    for (int i = 0, runs = 0; i < normalizer->count; i++) {
+        if (behind && normalizer->steps[i].beginning) continue;
+        ls_buffer *out = &work[runs++ % 2];
         out->length = 0;
         LS_TRY(ls_buffer_reserve(out, *length + 16));
         LS_TRY(run_step(normalizer, &normalizer->steps[i], scratch, out, *text, *length));

@@ -8,6 +8,8 @@
 #include "data/charsmap.h"
 #include "data/regex.h"
 
+#include <stdbool.h>
+
 /* Every match of a pattern becomes `content`. */
 typedef struct ls_replacement {
     ls_regex *regex; /* NULL: `literal` is looked for */
@@ -30,6 +32,7 @@ typedef enum ls_normalizer_kind {
 
 typedef struct ls_normalizer_step {
     ls_normalizer_kind kind;
+    bool beginning; /* acts on the beginning of a text alone */
     ls_replacement replacement;
     ls_charsmap charsmap;
 } ls_normalizer_step;
@@ -45,8 +48,8 @@ typedef struct ls_normalizer {
 void ls_normalizer_destroy(ls_normalizer *normalizer);
 
 /* Rewrites *text[*length]; the result lies in one of `work` (or is the text itself when there is no step) and holds
- * until the next call. */
-ls_status ls_normalizer_run(const ls_normalizer *normalizer, ls_regex_scratch *scratch, ls_buffer work[2],
+ * until the next call. `behind`: it stands behind other text, so nothing is done to its beginning. */
+ls_status ls_normalizer_run(const ls_normalizer *normalizer, ls_regex_scratch *scratch, ls_buffer work[2], bool behind,
                             const char **text, size_t *length);
 
 #endif

@@ -62,7 +62,11 @@ static ls_status add_normalizer(ls_normalizer *out, const cJSON *normalizer, boo
     ls_normalizer_step *step = &out->steps[out->count++];
     *step = (ls_normalizer_step){0};
     step->kind = LS_NORMALIZER_REPLACE;
-    if (strcmp(type, "Replace") == 0) return ls_replacement_read(&step->replacement, normalizer, name);
+    if (strcmp(type, "Replace") == 0) {
+        const char *regex = text_field(field(normalizer, "pattern"), "Regex");
+        step->beginning = regex != NULL && strncmp(regex, "\\A", 2) == 0 && strchr(regex, '|') == NULL;
+        return ls_replacement_read(&step->replacement, normalizer, name);
+    }
     content = text_field(normalizer, "precompiled_charsmap");
     if (strcmp(type, "Precompiled") == 0 && charsmaps && content != NULL) {
         step->kind = LS_NORMALIZER_CHARSMAP;
@@ -72,6 +76,7 @@ static ls_status add_normalizer(ls_normalizer *out, const cJSON *normalizer, boo
     content = text_field(normalizer, "prepend");
     if (content == NULL) return LS_FAIL(LS_BAD_INPUT, "%s: a Prepend normalizer has nothing to prepend", name);
     step->kind = LS_NORMALIZER_PREPEND;
+    step->beginning = true;
     step->replacement.content_length = strlen(content);
     step->replacement.content = ls_text_copy(content, strlen(content));
     return LS_OK;

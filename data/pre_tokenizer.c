@@ -14,6 +14,7 @@ typedef struct run {
     ls_pre_tokenizer_scratch *scratch;
     ls_word_sink *sink;
     void *context;
+    bool behind; /* what is first stands behind other text */
 } run;
 
 static ls_status run_stage(const run *r, int stage, const char *text, size_t length, bool first);
@@ -39,7 +40,7 @@ void ls_pre_tokenizer_scratch_destroy(ls_pre_tokenizer_scratch *scratch)
 
 static ls_status run_space(const run *r, int stage, const char *text, size_t length, bool first)
 {
-    if (text[0] == ' ') return run_stage(r, stage + 1, text, length, first);
+    if (text[0] == ' ' || (first && r->behind)) return run_stage(r, stage + 1, text, length, first);
     ls_buffer *out = &r->scratch->rewritten[stage];
     out->length = 0;
     LS_TRY(ls_buffer_reserve(out, length + 1));
@@ -74,7 +75,7 @@ static ls_status run_metaspace(const run *r, int stage, const char *text, size_t
     ls_buffer *out = &r->scratch->rewritten[stage];
     out->length = 0;
     const bool prepends = self->prepend == LS_PREPEND_ALWAYS || (self->prepend == LS_PREPEND_FIRST && first);
-    if (prepends && text[0] != ' ' && !begins_with(text, length, self->space))
+    if (prepends && !(first && r->behind) && text[0] != ' ' && !begins_with(text, length, self->space))
         LS_TRY(ls_buffer_add(out, self->space, size));
     LS_TRY(replace_spaces(out, text, length, self->space));
     if (!self->cuts) return run_stage(r, stage + 1, out->bytes, out->length, first);
@@ -172,8 +173,9 @@ static ls_status run_stage(const run *r, int stage, const char *text, size_t len
 }
 
 ls_status ls_pre_tokenizer_run(const ls_pre_tokenizer *pre_tokenizer, ls_pre_tokenizer_scratch *scratch,
-                               const char *text, size_t length, bool first, ls_word_sink *sink, void *context)
+                               const char *text, size_t length, bool first, bool behind, ls_word_sink *sink,
+                               void *context)
 {
-    const run r = {pre_tokenizer, scratch, sink, context};
+    const run r = {pre_tokenizer, scratch, sink, context, behind};
     return run_stage(&r, 0, text, length, first);
 }

@@ -57,8 +57,9 @@ void ls_pre_tokenizer_scratch_destroy(ls_pre_tokenizer_scratch *scratch);
 typedef ls_status ls_word_sink(void *context, const char *word, size_t length);
 
 /* Calls `sink` for each word of text[length] (valid UTF-8, not empty), in order. `first`: the text is the beginning of
- * what was given to encode. */
+ * what was given to encode; `behind`: that beginning stands behind other text, so no space is put before it. */
 ls_status ls_pre_tokenizer_run(const ls_pre_tokenizer *pre_tokenizer, ls_pre_tokenizer_scratch *scratch,
-                               const char *text, size_t length, bool first, ls_word_sink *sink, void *context);
+                               const char *text, size_t length, bool first, bool behind, ls_word_sink *sink,
+                               void *context);
 
 #endif

@@ -21,6 +21,7 @@ typedef struct session {
     ls_buffer repaired;      /* the text with what is not UTF-8 replaced */
     ls_buffer normalized[2]; /* the normalizer's */
     ls_ids ids;              /* of the call in progress */
+    bool behind;             /* its text stands behind other text */
 } session;
 
 struct ls_tokenizer {
@@ -245,10 +246,12 @@ static ls_status encode_piece(session *s, int stage, const char *text, size_t le
 {
     const ls_bpe_model *model = &s->tokenizer->model;
     if (stage == NORMALIZED)
-        LS_TRY(ls_normalizer_run(&model->normalizer, s->pre_tokenizer.regex, s->normalized, &text, &length));
+        LS_TRY(ls_normalizer_run(&model->normalizer, s->pre_tokenizer.regex, s->normalized, first && s->behind, &text,
+                                 &length));
     if (length == 0) return LS_OK;
     if (stage == PLAIN)
-        return ls_pre_tokenizer_run(&model->pre_tokenizer, &s->pre_tokenizer, text, length, first, encode_word, s);
+        return ls_pre_tokenizer_run(&model->pre_tokenizer, &s->pre_tokenizer, text, length, first, s->behind,
+                                    encode_word, s);
     return encode_around_added(s, stage, text, length, first);
 }
 
@@ -289,14 +292,15 @@ static ls_status encode_bytes(const char *text, size_t length, int32_t **ids, in
     return LS_OK;
 }
 
-ls_status ls_tokenizer_encode(const ls_tokenizer *tokenizer, const char *text, size_t length, int32_t **ids,
-                              int64_t *count)
+static ls_status encode(const ls_tokenizer *tokenizer, const char *text, size_t length, bool behind, int32_t **ids,
+                        int64_t *count)
 {
     if (tokenizer->bytes) return encode_bytes(text, length, ids, count);
     ls_tokenizer *owner = (ls_tokenizer *)tokenizer; /* the idle list is the only part that changes */
     session *s;
     LS_TRY(session_take(&s, owner));
     s->ids = (ls_ids){0};
+    s->behind = behind;
     const ls_status status = encode_text(s, text, length);
     ls_ids result = s->ids;
     s->ids = (ls_ids){0};
@@ -309,6 +313,18 @@ ls_status ls_tokenizer_encode(const ls_tokenizer *tokenizer, const char *text, s
     *ids = fitted != NULL ? fitted : result.values;
     *count = result.count;
     return LS_OK;
+}
+
+ls_status ls_tokenizer_encode(const ls_tokenizer *tokenizer, const char *text, size_t length, int32_t **ids,
+                              int64_t *count)
+{
+    return encode(tokenizer, text, length, false, ids, count);
+}
+
+ls_status ls_tokenizer_encode_behind(const ls_tokenizer *tokenizer, const char *text, size_t length, int32_t **ids,
+                                     int64_t *count)
+{
+    return encode(tokenizer, text, length, true, ids, count);
 }
 
 const char *ls_tokenizer_token_text(const ls_tokenizer *tokenizer, int32_t id, size_t *length)

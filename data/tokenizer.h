@@ -44,6 +44,10 @@ const int32_t *ls_tokenizer_suffix(const ls_tokenizer *tokenizer, int64_t *count
  * longest beginning of a character, as Python's bytes.decode("utf-8", "replace") has it; the byte kind keeps them. */
 ls_status ls_tokenizer_encode(const ls_tokenizer *tokenizer, const char *text, size_t length, int32_t **ids,
                               int64_t *count);
+/* The same for a text that stands behind other text, which has been encoded: a tokenizer that puts a blank before a
+ * text (SentencePiece's dummy prefix, add_prefix_space) or takes blanks from its beginning does neither. */
+ls_status ls_tokenizer_encode_behind(const ls_tokenizer *tokenizer, const char *text, size_t length, int32_t **ids,
+                                     int64_t *count);
 /* The text of one token as the tokenizer's file writes it (byte-level: in the byte alphabet); owned by the tokenizer,
  * NUL-terminated only by chance. "" when no token has this id. */
 const char *ls_tokenizer_token_text(const ls_tokenizer *tokenizer, int32_t id, size_t *length);

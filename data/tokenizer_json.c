@@ -255,7 +255,7 @@ static ls_status normalize_added(ls_bpe_model *out, ls_added_token *tokens, int 
     ls_status status = ls_regex_scratch_create(&scratch);
     for (int i = 0; i < *count && status == LS_OK; i++) {
         const char *text = tokens[i].text;
-        LS_TRY_GOTO(ls_normalizer_run(&out->normalizer, scratch, work, &text, &tokens[i].length), done);
+        LS_TRY_GOTO(ls_normalizer_run(&out->normalizer, scratch, work, false, &text, &tokens[i].length), done);
         status = ls_buffer_add(&out->added_texts, text, tokens[i].length);
     }
 done:
