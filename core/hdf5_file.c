@@ -15,8 +15,6 @@
 #include <unistd.h>
 
 #define KIND_ATTRIBUTE "layerskip_kind"
-#define VERSION_ATTRIBUTE "layerskip_version"
-#define FILE_VERSION 1
 #define LONGEST_KIND 64
 
 static void quiet(void) { (void)H5Eset_auto2(H5E_DEFAULT, NULL, NULL); }
@@ -123,10 +121,10 @@ static ls_status check_kind(hid_t file, const char *path, const char *kind)
     int64_t version = 0;
     LS_TRY(read_kind(file, path, kind, found));
     if (strcmp(found, kind) != 0) return LS_FAIL(LS_BAD_INPUT, "%s is a %s file, not a %s file", path, found, kind);
-    LS_TRY(ls_hdf5_read_int(file, path, VERSION_ATTRIBUTE, &version));
-    if (version != FILE_VERSION)
-        return LS_FAIL(LS_BAD_INPUT, "%s has file version %lld; this program reads version %d", path,
-                       (long long)version, FILE_VERSION);
+    LS_TRY(ls_hdf5_read_int(file, path, LS_HDF5_VERSION, &version));
+    if (version < LS_HDF5_FIRST_VERSION || version > LS_HDF5_NEWEST_VERSION)
+        return LS_FAIL(LS_BAD_INPUT, "%s has file version %lld; this program reads versions %d to %d", path,
+                       (long long)version, LS_HDF5_FIRST_VERSION, LS_HDF5_NEWEST_VERSION);
     return LS_OK;
 }
 
@@ -189,7 +187,8 @@ ls_status ls_hdf5_create(hid_t *out, const char *path, const char *kind)
         return status;
     }
     *out = file;
-    if (write_kind(file, kind) && ls_hdf5_write_int(file, VERSION_ATTRIBUTE, FILE_VERSION) == LS_OK) return LS_OK;
+    if (write_kind(file, kind) && ls_hdf5_write_int(file, LS_HDF5_VERSION, LS_HDF5_FIRST_VERSION) == LS_OK)
+        return LS_OK;
     const ls_status status = failed_to_write(file, KIND_ATTRIBUTE, ls_hdf5_driver_error(file));
     *out = H5I_INVALID_HID;
     (void)H5Fclose(file);

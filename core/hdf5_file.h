@@ -1,6 +1,7 @@
 /* The little of HDF5 that every file of ours shares: opening with a clear refusal, attributes, strings.
  *
- * Every file carries the root attributes "layerskip_kind" ("tokens" or "checkpoint") and "layerskip_version" (1).
+ * Every file carries the root attributes "layerskip_kind" ("tokens" or "checkpoint") and "layerskip_version": 1, or 2
+ * where a program that knows 1 alone would misread the file (token files of records).
  * HDF5's own error stack is kept off the terminal; messages name the path and what is wrong with it. */
 #ifndef LS_CORE_HDF5_FILE_H
 #define LS_CORE_HDF5_FILE_H
@@ -10,9 +11,12 @@
 #include <hdf5.h>
 #include <stdint.h>
 
-/* Read-only; missing, foreign, truncated or other-kind files are refused with one sentence. */
+#define LS_HDF5_VERSION "layerskip_version"
+enum { LS_HDF5_FIRST_VERSION = 1, LS_HDF5_NEWEST_VERSION = 2 };
+
+/* Read-only; missing, foreign, truncated, newer or other-kind files are refused with one sentence. */
 ls_status ls_hdf5_open(hid_t *out, const char *path, const char *kind);
-/* Creates or truncates `path` and writes the root attributes. */
+/* Creates or truncates `path` and writes the root attributes, of the first version. */
 ls_status ls_hdf5_create(hid_t *out, const char *path, const char *kind);
 /* Flushes and closes; reports a full disk. */
 ls_status ls_hdf5_close(hid_t file, const char *path);

@@ -1,7 +1,8 @@
 /* Reading token files; see token_file.h.
  *
- * HDF5 is asked once, at opening, where in the file each chunk of tokens lies. Reading then is pread alone: many
- * threads may read while another one uses HDF5, which is not thread-safe in every build, and nothing is cached twice.
+ * HDF5 is asked once, at opening, where in the file each chunk of tokens and targets lies. Reading then is pread alone:
+ * many threads may read while another one uses HDF5, which is not thread-safe in every build, and nothing is cached
+ * twice.
  */
 #include "data/token_file.h"
 
@@ -17,16 +18,18 @@
 #include <string.h>
 #include <unistd.h>
 
-typedef struct split_layout {
-    int64_t chunk;     /* tokens in a chunk */
+typedef struct layout {
+    int64_t chunk;     /* elements in a chunk */
     uint64_t *address; /* [chunks] byte in the file where each begins */
-} split_layout;
+} layout;
 
 typedef struct reader {
     int file;
-    int width; /* bytes of a token: 2 or 4 */
-    split_layout splits[2];
+    int width;                    /* bytes of a token: 2 or 4 */
+    layout tokens[2], targets[2]; /* by ls_split */
 } reader;
+
+enum { TARGETS_AT_ONCE = 1 << 16 };
 
 static const char *const split_names[2] = {"train", "validation"};
 
@@ -54,7 +57,7 @@ static ls_status read_documents(ls_token_file *out, hid_t file, ls_split split)
 }
 
 /* Fills in where each chunk lies. False: HDF5 fails, or the tokens are compressed or kept elsewhere. */
-static bool find_chunks(split_layout *layout, hid_t dataset, int64_t count)
+static bool find_chunks(layout *out, hid_t dataset, int64_t count)
 {
     const hid_t creation = H5Dget_create_plist(dataset);
     const H5D_layout_t kind = H5Pget_layout(creation);
@@ -62,10 +65,10 @@ static bool find_chunks(split_layout *layout, hid_t dataset, int64_t count)
     bool good = (kind == H5D_CONTIGUOUS || (kind == H5D_CHUNKED && H5Pget_chunk(creation, 1, &chunk) == 1)) &&
                 H5Pget_nfilters(creation) == 0;
     (void)H5Pclose(creation);
-    layout->chunk = chunk < 1 ? 1 : (int64_t)chunk;
-    const int64_t chunks = (count + layout->chunk - 1) / layout->chunk;
-    layout->address = calloc((size_t)chunks + 1, sizeof *layout->address);
-    good = good && layout->address != NULL;
+    out->chunk = chunk < 1 ? 1 : (int64_t)chunk;
+    const int64_t chunks = (count + out->chunk - 1) / out->chunk;
+    out->address = calloc((size_t)chunks + 1, sizeof *out->address);
+    good = good && out->address != NULL;
     for (int64_t i = 0; good && i < chunks; i++) {
         const hsize_t start = (hsize_t)i * chunk;
         haddr_t address = HADDR_UNDEF;
@@ -76,9 +79,19 @@ static bool find_chunks(split_layout *layout, hid_t dataset, int64_t count)
         else
             good = H5Dget_chunk_info_by_coord(dataset, &start, &filters, &address, &size) >= 0;
         good = good && address != HADDR_UNDEF;
-        layout->address[i] = address;
+        out->address[i] = address;
     }
     return good;
+}
+
+/* Bytes of an element of the dataset, 0 for a type that is none of tokens, or none of targets. */
+static int element_width(hid_t dataset, bool of_targets)
+{
+    const hid_t type = H5Dget_type(dataset);
+    int width = H5Tequal(type, H5T_STD_U16LE) > 0 ? 2 : H5Tequal(type, H5T_STD_U32LE) > 0 ? 4 : 0;
+    if (of_targets) width = H5Tequal(type, H5T_STD_U8LE) > 0 ? 1 : 0;
+    (void)H5Tclose(type);
+    return width;
 }
 
 static ls_status read_layout(ls_token_file *out, hid_t file, ls_split split)
@@ -88,27 +101,80 @@ static ls_status read_layout(ls_token_file *out, hid_t file, ls_split split)
     ls_status status = ls_hdf5_array_length(file, out->path, name, &out->token_count[split]);
     if (status == LS_OK) {
         const hid_t dataset = H5Dopen2(file, name, H5P_DEFAULT);
-        const hid_t type = H5Dget_type(dataset);
-        const int width = H5Tequal(type, H5T_STD_U16LE) > 0 ? 2 : H5Tequal(type, H5T_STD_U32LE) > 0 ? 4 : 0;
+        const int width = element_width(dataset, false);
         if (width == 0 || (self->width != 0 && width != self->width))
             status = LS_FAIL(LS_BAD_INPUT, "%s: %s holds another type of number than tokens", out->path, name);
-        else if (!find_chunks(&self->splits[split], dataset, out->token_count[split]))
+        else if (!find_chunks(&self->tokens[split], dataset, out->token_count[split]))
             status = LS_FAIL(LS_BAD_INPUT, "%s: %s is compressed or damaged", out->path, name);
         self->width = width;
-        (void)H5Tclose(type);
         (void)H5Dclose(dataset);
     }
     free(name);
     return status;
 }
 
+static ls_status read_target_layout(ls_token_file *out, hid_t file, ls_split split)
+{
+    reader *self = out->handle;
+    int64_t count = 0;
+    char *name = ls_text_format("%s/targets", split_names[split]);
+    ls_status status = ls_hdf5_array_length(file, out->path, name, &count);
+    if (status == LS_OK && count != out->token_count[split])
+        status = LS_FAIL(LS_BAD_INPUT, "%s is damaged: %s has %lld entries for %lld tokens", out->path, name,
+                         (long long)count, (long long)out->token_count[split]);
+    if (status == LS_OK) {
+        const hid_t dataset = H5Dopen2(file, name, H5P_DEFAULT);
+        if (element_width(dataset, true) == 0)
+            status = LS_FAIL(LS_BAD_INPUT, "%s: %s holds another type of number than targets", out->path, name);
+        else if (!find_chunks(&self->targets[split], dataset, count))
+            status = LS_FAIL(LS_BAD_INPUT, "%s: %s is compressed or damaged", out->path, name);
+        (void)H5Dclose(dataset);
+    }
+    free(name);
+    return status;
+}
+
+/* Reads all targets once: how many there are and which, and that no record begins with one. */
+static ls_status count_targets(ls_token_file *out, ls_split split)
+{
+    uint8_t targets[TARGETS_AT_ONCE];
+    const int64_t *document = out->documents[split];
+    out->targets_hash[split] = LS_TEXT_HASH_START;
+    for (int64_t start = 0, count; start < out->token_count[split]; start += count) {
+        const int64_t left = out->token_count[split] - start;
+        count = left < TARGETS_AT_ONCE ? left : TARGETS_AT_ONCE;
+        LS_TRY(ls_token_file_read_targets(out, split, start, count, targets));
+        for (int64_t i = 0; i < count; i++) out->target_count[split] += targets[i];
+        out->targets_hash[split] = ls_text_hash(out->targets_hash[split], targets, (size_t)count);
+        for (; *document < start + count; document++)
+            if (targets[*document - start] != 0)
+                return LS_FAIL(LS_BAD_INPUT,
+                               "%s is damaged: token %lld of the %s split begins a record and is a target", out->path,
+                               (long long)*document, split_names[split]);
+    }
+    return LS_OK;
+}
+
+static ls_status read_split(ls_token_file *out, hid_t file, ls_split split)
+{
+    LS_TRY(read_layout(out, file, split));
+    LS_TRY(read_documents(out, file, split));
+    if (!out->records) return LS_OK;
+    LS_TRY(read_target_layout(out, file, split));
+    return count_targets(out, split);
+}
+
 static ls_status read_header(ls_token_file *out, hid_t file)
 {
-    int64_t hash, end_of_text;
+    int64_t hash, end_of_text, records = 0;
     LS_TRY(ls_hdf5_read_int(file, out->path, "vocab_size", &out->vocab_size));
     LS_TRY(ls_hdf5_read_int(file, out->path, "tokenizer_hash", &hash));
     LS_TRY(ls_hdf5_read_int(file, out->path, "end_of_text", &end_of_text));
     LS_TRY(ls_hdf5_read_text(file, out->path, "tokenizer", &out->tokenizer));
+    if (H5Aexists(file, "records") > 0) LS_TRY(ls_hdf5_read_int(file, out->path, "records", &records));
+    if (records != 0 && records != 1)
+        return LS_FAIL(LS_BAD_INPUT, "%s is damaged: its attribute records is %lld", out->path, (long long)records);
+    out->records = records == 1;
     out->tokenizer_hash = (uint64_t)hash;
     out->end_of_text = (int32_t)end_of_text;
     if (out->vocab_size < 1 || out->vocab_size > INT32_MAX || end_of_text < -1 || end_of_text >= out->vocab_size)
@@ -131,10 +197,7 @@ ls_status ls_token_file_open(ls_token_file *out, const char *path)
     ls_status status = LS_OK;
     if (self->file < 0) status = LS_FAIL(LS_IO, "cannot open %s: %s", path, strerror(errno));
     if (status == LS_OK) status = read_header(out, file);
-    for (int split = 0; status == LS_OK && split < 2; split++) {
-        status = read_layout(out, file, (ls_split)split);
-        if (status == LS_OK) status = read_documents(out, file, (ls_split)split);
-    }
+    for (int split = 0; status == LS_OK && split < 2; split++) status = read_split(out, file, (ls_split)split);
     const ls_status closed = ls_hdf5_close(file, path);
     if (status == LS_OK) status = closed;
     if (status != LS_OK) ls_token_file_close(out);
@@ -146,8 +209,10 @@ void ls_token_file_close(ls_token_file *file)
     reader *self = file->handle;
     if (self != NULL) {
         if (self->file >= 0) (void)close(self->file);
-        free(self->splits[0].address);
-        free(self->splits[1].address);
+        for (int split = 0; split < 2; split++) {
+            free(self->tokens[split].address);
+            free(self->targets[split].address);
+        }
         free(self);
     }
     free(file->documents[0]);
@@ -193,19 +258,39 @@ static ls_status widen(const ls_token_file *file, ls_split split, int64_t start,
     return LS_OK;
 }
 
+/* Elements start..start+count-1 of a dataset as they lie in the file. */
+static ls_status read_elements(const ls_token_file *file, const layout *from, int64_t start, int64_t count, int width,
+                               unsigned char *out)
+{
+    for (int64_t done = 0; done < count;) {
+        const int64_t index = (start + done) / from->chunk, within = (start + done) % from->chunk;
+        const int64_t left = from->chunk - within;
+        const int64_t part = left < count - done ? left : count - done;
+        LS_TRY(read_bytes(file, out + width * done, (size_t)(part * width),
+                          from->address[index] + (uint64_t)(within * width)));
+        done += part;
+    }
+    return LS_OK;
+}
+
 ls_status ls_token_file_read(const ls_token_file *file, ls_split split, int64_t start, int64_t count, int32_t *tokens)
 {
     const reader *self = file->handle;
-    const split_layout *layout = &self->splits[split];
     LS_ASSERT(start >= 0 && count >= 0 && start <= file->token_count[split] - count);
     unsigned char *narrow = (unsigned char *)tokens + (4 - self->width) * count;
-    for (int64_t done = 0; done < count;) {
-        const int64_t index = (start + done) / layout->chunk, within = (start + done) % layout->chunk;
-        const int64_t left = layout->chunk - within;
-        const int64_t part = left < count - done ? left : count - done;
-        LS_TRY(read_bytes(file, narrow + self->width * done, (size_t)(part * self->width),
-                          layout->address[index] + (uint64_t)(within * self->width)));
-        done += part;
-    }
+    LS_TRY(read_elements(file, &self->tokens[split], start, count, self->width, narrow));
     return widen(file, split, start, count, tokens, narrow, self->width);
+}
+
+ls_status ls_token_file_read_targets(const ls_token_file *file, ls_split split, int64_t start, int64_t count,
+                                     uint8_t *targets)
+{
+    const reader *self = file->handle;
+    LS_ASSERT(file->records && start >= 0 && count >= 0 && start <= file->token_count[split] - count);
+    LS_TRY(read_elements(file, &self->targets[split], start, count, 1, targets));
+    for (int64_t i = 0; i < count; i++)
+        if (targets[i] > 1)
+            return LS_FAIL(LS_BAD_INPUT, "%s is damaged: target %lld of the %s split is %d", file->path,
+                           (long long)(start + i), split_names[split], targets[i]);
+    return LS_OK;
 }

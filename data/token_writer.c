@@ -23,8 +23,11 @@ typedef struct id_list {
 enum { CHUNK_TOKENS = 1 << 20 };
 
 typedef struct split_writer {
-    hid_t dataset;  /* H5I_INVALID_HID until the first chunk is full */
-    int32_t *chunk; /* [CHUNK_TOKENS] not yet written */
+    hid_t dataset;         /* H5I_INVALID_HID until the first chunk is full */
+    hid_t targets;         /* of records: the same for their targets */
+    int32_t *chunk;        /* [CHUNK_TOKENS] not yet written */
+    uint8_t *chunk_learnt; /* of records: [CHUNK_TOKENS] their targets */
+    int64_t target_count;
     int64_t chunk_count;
     int64_t written; /* tokens in the dataset */
     int64_t *ends;   /* [document_capacity] ends[0] = 0, then each document's end */
@@ -34,8 +37,9 @@ typedef struct split_writer {
 struct ls_token_writer {
     hid_t file; /* H5I_INVALID_HID when closed */
     char *path, *partial;
-    int lock;                       /* of `partial` */
-    bool started;                   /* `partial` is ours, and not yet renamed */
+    int lock;     /* of `partial` */
+    bool started; /* `partial` is ours, and not yet renamed */
+    bool records;
     hid_t stored_type, native_type; /* of a token in the file, and in `narrow` */
     void *narrow;                   /* [CHUNK_TOKENS] tokens on their way to the file */
     int32_t end_of_text;
@@ -50,6 +54,10 @@ static ls_status describe(const ls_token_writer *writer, const ls_tokenizer *tok
     LS_TRY(ls_hdf5_write_int(writer->file, "vocab_size", ls_tokenizer_vocab_size(tokenizer)));
     LS_TRY(ls_hdf5_write_int(writer->file, "tokenizer_hash", (int64_t)ls_tokenizer_hash(tokenizer)));
     LS_TRY(ls_hdf5_write_int(writer->file, "end_of_text", ls_tokenizer_end_of_text(tokenizer)));
+    if (writer->records) {
+        LS_TRY(ls_hdf5_write_int(writer->file, LS_HDF5_VERSION, LS_HDF5_NEWEST_VERSION));
+        LS_TRY(ls_hdf5_write_int(writer->file, "records", 1));
+    }
     return ls_hdf5_write_text(writer->file, "tokenizer", ls_tokenizer_text(tokenizer));
 }
 
@@ -87,11 +95,11 @@ static ls_status check_replaceable(const char *path)
     return LS_FAIL(LS_BAD_INPUT, "%s exists and is not a token file; remove it or name another file with --out", path);
 }
 
-ls_status ls_token_writer_create(ls_token_writer **out, const char *path, const ls_tokenizer *tokenizer)
+static ls_status create(ls_token_writer **out, const char *path, const ls_tokenizer *tokenizer, bool records)
 {
     ls_token_writer *writer = ls_text_memory(NULL, sizeof *writer);
-    *writer =
-        (ls_token_writer){.file = H5I_INVALID_HID, .end_of_text = ls_tokenizer_end_of_text(tokenizer), .lock = -1};
+    *writer = (ls_token_writer){
+        .file = H5I_INVALID_HID, .end_of_text = ls_tokenizer_end_of_text(tokenizer), .lock = -1, .records = records};
     writer->path = ls_text_copy(path, strlen(path));
     read_template(writer, tokenizer);
     ls_status status = LS_OK;
@@ -99,8 +107,9 @@ ls_status ls_token_writer_create(ls_token_writer **out, const char *path, const 
     const bool wide = ls_tokenizer_vocab_size(tokenizer) > 65536;
     for (int split = 0; split < 2; split++) {
         split_writer *self = &writer->splits[split];
-        self->dataset = H5I_INVALID_HID;
+        self->dataset = self->targets = H5I_INVALID_HID;
         self->chunk = ls_text_memory(NULL, CHUNK_TOKENS * sizeof *self->chunk);
+        if (records) self->chunk_learnt = ls_text_memory(NULL, CHUNK_TOKENS);
         self->document_capacity = 1024;
         self->ends = ls_text_memory(NULL, (size_t)self->document_capacity * sizeof *self->ends);
         self->ends[0] = 0;
@@ -120,13 +129,24 @@ failed:
     return status;
 }
 
+ls_status ls_token_writer_create(ls_token_writer **out, const char *path, const ls_tokenizer *tokenizer)
+{
+    return create(out, path, tokenizer, false);
+}
+
+ls_status ls_token_writer_create_records(ls_token_writer **out, const char *path, const ls_tokenizer *tokenizer)
+{
+    return create(out, path, tokenizer, true);
+}
+
 /* Closes the file; the status counts only when the content does. */
 static ls_status close_file(ls_token_writer *writer)
 {
     for (int split = 0; split < 2; split++) {
         split_writer *self = &writer->splits[split];
         if (self->dataset >= 0) (void)H5Dclose(self->dataset);
-        self->dataset = H5I_INVALID_HID;
+        if (self->targets >= 0) (void)H5Dclose(self->targets);
+        self->dataset = self->targets = H5I_INVALID_HID;
     }
     const hid_t file = writer->file;
     writer->file = H5I_INVALID_HID;
@@ -141,6 +161,7 @@ void ls_token_writer_destroy(ls_token_writer *writer)
     ls_file_unlock(writer->lock);
     for (int split = 0; split < 2; split++) {
         free(writer->splits[split].chunk);
+        free(writer->splits[split].chunk_learnt);
         free(writer->splits[split].ends);
     }
     free(writer->narrow);
@@ -151,31 +172,32 @@ void ls_token_writer_destroy(ls_token_writer *writer)
     free(writer);
 }
 
-static hid_t create_dataset(const ls_token_writer *writer, ls_split split, int64_t chunk_tokens)
+static hid_t create_dataset(const ls_token_writer *writer, ls_split split, const char *what, hid_t type,
+                            int64_t chunk_tokens)
 {
     const hsize_t none = 0, unlimited = H5S_UNLIMITED;
     const hsize_t chunk = (hsize_t)(chunk_tokens < 1 ? 1 : chunk_tokens);
     if (ls_hdf5_make_group(writer->file, split_names[split]) != LS_OK) return H5I_INVALID_HID;
-    char *name = ls_text_format("%s/tokens", split_names[split]);
+    char *name = ls_text_format("%s/%s", split_names[split], what);
     const hid_t space = H5Screate_simple(1, &none, &unlimited);
     const hid_t layout = H5Pcreate(H5P_DATASET_CREATE);
     (void)H5Pset_chunk(layout, 1, &chunk);
     (void)H5Pset_fill_time(layout, H5D_FILL_TIME_NEVER);
     (void)H5Pset_obj_track_times(layout, false); /* the same tokens make the same file */
-    const hid_t dataset = H5Dcreate2(writer->file, name, writer->stored_type, space, H5P_DEFAULT, layout, H5P_DEFAULT);
+    const hid_t dataset = H5Dcreate2(writer->file, name, type, space, H5P_DEFAULT, layout, H5P_DEFAULT);
     (void)H5Pclose(layout);
     (void)H5Sclose(space);
     free(name);
     return dataset;
 }
 
-static bool append_chunk(const ls_token_writer *writer, const split_writer *self)
+static bool append_chunk(const split_writer *self, hid_t dataset, hid_t type, const void *values)
 {
     const hsize_t start = (hsize_t)self->written, count = (hsize_t)self->chunk_count, total = start + count;
-    if (H5Dset_extent(self->dataset, &total) < 0) return false;
-    const hid_t memory = H5Screate_simple(1, &count, NULL), place = H5Dget_space(self->dataset);
+    if (H5Dset_extent(dataset, &total) < 0) return false;
+    const hid_t memory = H5Screate_simple(1, &count, NULL), place = H5Dget_space(dataset);
     const bool good = H5Sselect_hyperslab(place, H5S_SELECT_SET, &start, NULL, &count, NULL) >= 0 &&
-                      H5Dwrite(self->dataset, writer->native_type, memory, place, H5P_DEFAULT, writer->narrow) >= 0;
+                      H5Dwrite(dataset, type, memory, place, H5P_DEFAULT, values) >= 0;
     (void)H5Sclose(place);
     (void)H5Sclose(memory);
     return good;
@@ -185,14 +207,21 @@ static bool append_chunk(const ls_token_writer *writer, const split_writer *self
 static ls_status flush_chunk(ls_token_writer *writer, ls_split split)
 {
     split_writer *self = &writer->splits[split];
-    if (self->dataset < 0) self->dataset = create_dataset(writer, split, self->chunk_count);
+    if (self->dataset < 0)
+        self->dataset = create_dataset(writer, split, "tokens", writer->stored_type, self->chunk_count);
+    if (writer->records && self->targets < 0)
+        self->targets = create_dataset(writer, split, "targets", H5T_STD_U8LE, self->chunk_count);
     if (writer->native_type == H5T_NATIVE_UINT16) {
         uint16_t *narrow = writer->narrow;
         for (int64_t i = 0; i < self->chunk_count; i++) narrow[i] = (uint16_t)self->chunk[i];
     } else {
         memcpy(writer->narrow, self->chunk, (size_t)self->chunk_count * sizeof *self->chunk);
     }
-    const bool good = self->dataset >= 0 && (self->chunk_count == 0 || append_chunk(writer, self));
+    bool good = self->dataset >= 0 && (self->targets >= 0) == writer->records;
+    if (good && self->chunk_count > 0) {
+        good = append_chunk(self, self->dataset, writer->native_type, writer->narrow);
+        if (good && writer->records) good = append_chunk(self, self->targets, H5T_NATIVE_UINT8, self->chunk_learnt);
+    }
     const int error = ls_hdf5_driver_error(writer->file);
     if (!good || error != 0)
         return LS_FAIL(LS_IO, "cannot write %s: %s", writer->path,
@@ -215,35 +244,45 @@ static ls_status end_document(split_writer *self)
     return LS_OK;
 }
 
-static ls_status add_token(ls_token_writer *writer, ls_split split, int32_t id)
+/* `learnt`: of a record, whether the token is to be learnt. */
+static ls_status add_token(ls_token_writer *writer, ls_split split, int32_t id, bool learnt)
 {
     split_writer *self = &writer->splits[split];
     if (self->chunk_count == CHUNK_TOKENS) LS_TRY(flush_chunk(writer, split));
+    if (writer->records) {
+        self->chunk_learnt[self->chunk_count] = learnt;
+        self->target_count += learnt;
+    }
     self->chunk[self->chunk_count++] = id;
     return LS_OK;
 }
 
-static ls_status add_tokens(ls_token_writer *writer, ls_split split, const int32_t *ids, int64_t count)
+static ls_status add_tokens(ls_token_writer *writer, ls_split split, const id_list *ids, bool learnt)
 {
-    for (int64_t i = 0; i < count; i++) LS_TRY(add_token(writer, split, ids[i]));
+    for (int64_t i = 0; i < ids->count; i++) LS_TRY(add_token(writer, split, ids->values[i], learnt));
     return LS_OK;
+}
+
+static bool has_opening(const ls_token_writer *writer, const int32_t *ids, int64_t count)
+{
+    const id_list *opening = &writer->opening;
+    return count >= opening->count &&
+           (opening->count == 0 || memcmp(ids, opening->values, (size_t)opening->count * sizeof *ids) == 0);
 }
 
 /* One document, without an end-of-text token. */
 static ls_status add_document(ls_token_writer *writer, ls_split split, const int32_t *ids, int64_t count)
 {
-    const id_list *opening = &writer->opening;
-    const bool open = count >= opening->count &&
-                      (opening->count == 0 || memcmp(ids, opening->values, (size_t)opening->count * sizeof *ids) == 0);
-    if (!open) LS_TRY(add_tokens(writer, split, opening->values, opening->count));
-    LS_TRY(add_tokens(writer, split, ids, count));
-    LS_TRY(add_tokens(writer, split, writer->closing.values, writer->closing.count));
+    const id_list own = {(int32_t *)ids, count};
+    if (!has_opening(writer, ids, count)) LS_TRY(add_tokens(writer, split, &writer->opening, false));
+    LS_TRY(add_tokens(writer, split, &own, false));
+    LS_TRY(add_tokens(writer, split, &writer->closing, false));
     return end_document(&writer->splits[split]);
 }
 
 ls_status ls_token_writer_add(ls_token_writer *writer, ls_split split, const int32_t *ids, int64_t count)
 {
-    LS_ASSERT(count >= 1 && writer->file >= 0);
+    LS_ASSERT(count >= 1 && writer->file >= 0 && !writer->records);
     int64_t start = 0;
     for (int64_t i = 0; i < count; i++) {
         if (ids[i] != writer->end_of_text) continue;
@@ -251,6 +290,27 @@ ls_status ls_token_writer_add(ls_token_writer *writer, ls_split split, const int
         start = i + 1;
     }
     return start < count ? add_document(writer, split, ids + start, count - start) : LS_OK;
+}
+
+ls_status ls_token_writer_add_record(ls_token_writer *writer, ls_split split, const int32_t *ids,
+                                     const uint8_t *targets, int64_t count)
+{
+    LS_ASSERT(count >= 1 && writer->file >= 0 && writer->records);
+    const bool open = has_opening(writer, ids, count);
+    const bool closed = writer->end_of_text >= 0 && ids[count - 1] == writer->end_of_text;
+    const int64_t first = open || writer->opening.count == 0 ? 1 : 0; /* the first that something predicts */
+    if ((closed || writer->closing.count == 0) &&
+        (count <= first || memchr(targets + first, 1, (size_t)(count - first)) == NULL))
+        return LS_FAIL(LS_BAD_INPUT, "there is nothing to learn from this record");
+    if (!open) LS_TRY(add_tokens(writer, split, &writer->opening, false));
+    for (int64_t i = 0; i < count; i++) LS_TRY(add_token(writer, split, ids[i], i >= first && targets[i] != 0));
+    if (!closed) LS_TRY(add_tokens(writer, split, &writer->closing, true));
+    return end_document(&writer->splits[split]);
+}
+
+int64_t ls_token_writer_targets(const ls_token_writer *writer, ls_split split)
+{
+    return writer->splits[split].target_count;
 }
 
 int64_t ls_token_writer_tokens(const ls_token_writer *writer, ls_split split)

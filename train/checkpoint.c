@@ -119,6 +119,7 @@ uint64_t ls_checkpoint_token_file_hash(const ls_token_file *file)
         if (file->documents[split] != NULL)
             hash =
                 ls_text_hash(hash, file->documents[split], sizeof(int64_t) * (size_t)(file->document_count[split] + 1));
+        if (file->records) hash = ls_text_hash(hash, &file->targets_hash[split], sizeof file->targets_hash[split]);
     }
     return hash;
 }

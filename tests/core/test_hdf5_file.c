@@ -142,9 +142,9 @@ static void newer_versions_are_refused(void **state)
     (void)state;
     hid_t file = 0;
     CHECK_OK(ls_hdf5_create(&file, "new.h5", "tokens"));
-    CHECK_OK(ls_hdf5_write_int(file, "layerskip_version", 2));
+    CHECK_OK(ls_hdf5_write_int(file, LS_HDF5_VERSION, LS_HDF5_NEWEST_VERSION + 1));
     CHECK_OK(ls_hdf5_close(file, "new.h5"));
-    CHECK_REFUSED(ls_hdf5_open(&file, "new.h5", "tokens"), LS_BAD_INPUT, "new.h5 has file version 2");
+    CHECK_REFUSED(ls_hdf5_open(&file, "new.h5", "tokens"), LS_BAD_INPUT, "new.h5 has file version 3");
 }
 
 static ls_status open_and_read(const char *path)

@@ -98,6 +98,36 @@ void data_write_token_file(const char *path, const char *const *train, const cha
     ls_tokenizer_free(tokenizer);
 }
 
+static void add_record(ls_token_writer *writer, ls_split split, const char *text)
+{
+    int32_t ids[4096];
+    uint8_t targets[4096];
+    int64_t count = 0;
+    bool learnt = false;
+    for (; *text != '\0'; text++) {
+        if (*text == '|') {
+            learnt = true;
+            continue;
+        }
+        targets[count] = learnt;
+        ids[count++] = (unsigned char)*text;
+    }
+    CHECK_OK(ls_token_writer_add_record(writer, split, ids, targets, count));
+}
+
+void data_write_record_file(const char *path, const char *const *train, const char *const *validation)
+{
+    ls_tokenizer *tokenizer = data_byte_tokenizer();
+    ls_token_writer *writer = NULL;
+    CHECK_OK(ls_token_writer_create_records(&writer, path, tokenizer));
+    const char *const *lists[2] = {train, validation};
+    for (int split = 0; split < 2; split++)
+        for (int i = 0; lists[split][i] != NULL; i++) add_record(writer, (ls_split)split, lists[split][i]);
+    CHECK_OK(ls_token_writer_commit(writer, "a\n"));
+    ls_token_writer_destroy(writer);
+    ls_tokenizer_free(tokenizer);
+}
+
 char *data_from_hex(const char *hex, size_t *length)
 {
     *length = strlen(hex) / 2;

@@ -21,6 +21,9 @@ ls_tokenizer *data_byte_tokenizer(void);
 /* A token file with one document a text in each split (NULL-terminated lists), by the byte tokenizer. */
 void data_write_token_file(const char *path, const char *const *train, const char *const *validation);
 
+/* The same with one record a text, prompt|completion. */
+void data_write_record_file(const char *path, const char *const *train, const char *const *validation);
+
 /* Bytes that a fixture writes in hexadecimal; malloc'ed, NUL-terminated. */
 char *data_from_hex(const char *hex, size_t *length);
 

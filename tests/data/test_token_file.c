@@ -14,6 +14,7 @@
 static const char *const TRAIN[] = {"one", "two\n", "three", NULL};
 static const char *const VALIDATION[] = {"four", NULL};
 static const char *const NONE[] = {NULL};
+static const char *const RECORDS[] = {"ab|cd", "|e", "f|", NULL};
 
 static void test_written_is_read(void **state)
 {
@@ -98,6 +99,72 @@ static void test_template_around_documents(void **state)
     CHECK_OK(ls_token_file_read(&file, LS_SPLIT_TRAIN, 0, 11, tokens));
     assert_memory_equal(tokens, expected, sizeof expected);
     assert_memory_equal(file.documents[LS_SPLIT_TRAIN], ends, sizeof ends);
+    ls_token_file_close(&file);
+}
+
+static void test_records_are_read(void **state)
+{
+    (void)state;
+    ls_token_file file;
+    data_write_record_file("a.h5", RECORDS, NONE);
+    CHECK_OK(ls_token_file_open(&file, "a.h5"));
+    assert_true(file.records);
+    assert_int_equal(file.document_count[LS_SPLIT_TRAIN], 3);
+    const int64_t ends[] = {0, 5, 7, 9};
+    assert_memory_equal(file.documents[LS_SPLIT_TRAIN], ends, sizeof ends);
+    const uint8_t expected[] = {0, 0, 1, 1, 1, 0, 1, 0, 1}; /* "e" begins its record: nothing predicts it */
+    uint8_t targets[9];
+    CHECK_OK(ls_token_file_read_targets(&file, LS_SPLIT_TRAIN, 0, 9, targets));
+    assert_memory_equal(targets, expected, sizeof expected);
+    CHECK_OK(ls_token_file_read_targets(&file, LS_SPLIT_TRAIN, 3, 4, targets));
+    assert_memory_equal(targets, expected + 3, 4);
+    assert_int_equal(file.target_count[LS_SPLIT_TRAIN], 5);
+    assert_int_equal(file.target_count[LS_SPLIT_VALIDATION], 0);
+    const uint64_t hash = file.targets_hash[LS_SPLIT_TRAIN];
+    ls_token_file_close(&file);
+    static const char *const other[] = {"a|bcd", "|e", "f|", NULL};
+    data_write_record_file("a.h5", other, NONE);
+    CHECK_OK(ls_token_file_open(&file, "a.h5"));
+    assert_true(file.targets_hash[LS_SPLIT_TRAIN] != hash);
+    ls_token_file_close(&file);
+    data_write_token_file("a.h5", TRAIN, VALIDATION);
+    CHECK_OK(ls_token_file_open(&file, "a.h5"));
+    assert_false(file.records);
+    ls_token_file_close(&file);
+}
+
+/* The tokens around a record are those around a document; those behind it are to be learnt. */
+static void test_template_around_records(void **state)
+{
+    (void)state;
+    ls_token_file file;
+    ls_token_writer *writer;
+    ls_tokenizer *tokenizer;
+    cJSON *patch =
+        cJSON_Parse("{\"post_processor\":{\"type\":\"BertProcessing\",\"cls\":[\"x\",5],\"sep\":[\"y\",6]}}");
+    CHECK_OK(data_read_tokenizer(&tokenizer, data_patched_json(patch)));
+    CHECK_OK(ls_token_writer_create_records(&writer, "a.h5", tokenizer));
+    const int32_t ids[] = {5, 7, 6, 8, 6};
+    const uint8_t learnt[] = {1, 1, 0, 1, 1}, none[] = {0, 0, 0, 0, 0};
+    CHECK_OK(ls_token_writer_add_record(writer, LS_SPLIT_TRAIN, ids, learnt, 5));         /* as it is */
+    CHECK_OK(ls_token_writer_add_record(writer, LS_SPLIT_TRAIN, ids + 1, learnt + 1, 1)); /* with both around it */
+    CHECK_REFUSED(ls_token_writer_add_record(writer, LS_SPLIT_VALIDATION, ids, none, 5), LS_BAD_INPUT,
+                  "nothing to learn");
+    CHECK_OK(ls_token_writer_commit(writer, ""));
+    ls_token_writer_destroy(writer);
+    ls_tokenizer_free(tokenizer);
+    cJSON_Delete(patch);
+    CHECK_OK(ls_token_file_open(&file, "a.h5"));
+    static const int32_t expected[] = {5, 7, 6, 8, 6, 5, 7, 6};
+    static const uint8_t expected_targets[] = {0, 1, 0, 1, 1, 0, 1, 1};
+    int32_t tokens[8];
+    uint8_t targets[8];
+    assert_int_equal(file.token_count[LS_SPLIT_TRAIN], 8);
+    assert_int_equal(file.token_count[LS_SPLIT_VALIDATION], 0);
+    CHECK_OK(ls_token_file_read(&file, LS_SPLIT_TRAIN, 0, 8, tokens));
+    CHECK_OK(ls_token_file_read_targets(&file, LS_SPLIT_TRAIN, 0, 8, targets));
+    assert_memory_equal(tokens, expected, sizeof expected);
+    assert_memory_equal(targets, expected_targets, sizeof expected_targets);
     ls_token_file_close(&file);
 }
 
@@ -197,6 +264,37 @@ static void test_damage_is_refused(void **state)
     CHECK_OPEN_REFUSED("validation/tokens");
 }
 
+static void test_damaged_targets_are_refused(void **state)
+{
+    (void)state;
+    const uint8_t targets[9] = {0, 0, 1, 1, 1, 0, 2, 0, 1}, first[9] = {0, 0, 1, 1, 1, 1, 1, 0, 1};
+    const uint16_t wide[9] = {0};
+    const struct {
+        hid_t type;
+        int64_t count;
+        const void *values;
+        const char *says;
+    } damages[] = {
+        {H5T_NATIVE_UINT8, 9, targets, "target 6 of the train split is 2"},
+        {H5T_NATIVE_UINT8, 9, first, "token 5 of the train split begins a record"},
+        {H5T_NATIVE_UINT8, 8, targets, "train/targets has 8 entries for 9 tokens"},
+        {H5T_NATIVE_UINT16, 9, wide, "another type of number than targets"},
+    };
+    for (size_t i = 0; i < sizeof damages / sizeof damages[0]; i++) {
+        data_write_record_file("a.h5", RECORDS, NONE);
+        replace_array("train/targets", damages[i].type, damages[i].count, damages[i].values);
+        CHECK_OPEN_REFUSED(damages[i].says);
+    }
+    data_write_record_file("a.h5", RECORDS, NONE);
+    replace_number("records", 2);
+    CHECK_OPEN_REFUSED("its attribute records is 2");
+    data_write_record_file("a.h5", RECORDS, NONE);
+    const hid_t file = reopen();
+    assert_true(H5Ldelete(file, "validation/targets", H5P_DEFAULT) >= 0);
+    assert_true(H5Fclose(file) >= 0);
+    CHECK_OPEN_REFUSED("validation/targets");
+}
+
 static void test_foreign_files_are_refused(void **state)
 {
     (void)state;
@@ -216,18 +314,23 @@ static void test_foreign_files_are_refused(void **state)
 static void test_cut_files_are_refused(void **state)
 {
     (void)state;
-    data_write_token_file("whole.h5", TRAIN, VALIDATION);
-    char *bytes;
-    size_t length;
-    CHECK_OK(ls_file_read(&bytes, &length, "whole.h5"));
-    for (size_t cut = 0; cut < length; cut += 1 + length / 97) {
-        ls_token_file file;
-        CHECK_OK(ls_file_write_atomic("cut.h5", bytes, cut));
-        ls_error_clear();
-        assert_int_equal(ls_token_file_open(&file, "cut.h5"), LS_BAD_INPUT);
-        ls_error_clear();
+    for (int records = 0; records < 2; records++) {
+        char *bytes;
+        size_t length;
+        if (records)
+            data_write_record_file("whole.h5", RECORDS, NONE);
+        else
+            data_write_token_file("whole.h5", TRAIN, VALIDATION);
+        CHECK_OK(ls_file_read(&bytes, &length, "whole.h5"));
+        for (size_t cut = 0; cut < length; cut += 1 + length / 97) {
+            ls_token_file file;
+            CHECK_OK(ls_file_write_atomic("cut.h5", bytes, cut));
+            ls_error_clear();
+            assert_int_equal(ls_token_file_open(&file, "cut.h5"), LS_BAD_INPUT);
+            ls_error_clear();
+        }
+        free(bytes);
     }
-    free(bytes);
 }
 
 /* A file that shrinks after it was opened: a sentence, not a signal. */
@@ -345,6 +448,9 @@ int main(void)
         IN_SCRATCH(test_template_around_documents),
         IN_SCRATCH(test_chunks),
         IN_SCRATCH(test_damage_is_refused),
+        IN_SCRATCH(test_records_are_read),
+        IN_SCRATCH(test_template_around_records),
+        IN_SCRATCH(test_damaged_targets_are_refused),
         IN_SCRATCH(test_foreign_files_are_refused),
         IN_SCRATCH(test_cut_files_are_refused),
         IN_SCRATCH(test_cut_while_open),

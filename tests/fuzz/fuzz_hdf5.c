@@ -144,6 +144,16 @@ static void write_tokens(source *from, hid_t file)
         (void)snprintf(name, sizeof name, "%s/documents", splits[split]);
         write_dataset(from, file, name, H5T_NATIVE_INT64, 3, 0, documents);
     }
+    if (take(from) % 2 == 0) return;
+    write_scalar(from, file, "records", 1, true);
+    for (int split = 0; split < 2; split++) {
+        uint8_t targets[64];
+        char name[32];
+        for (int i = 0; i < 64; i++) targets[i] = i % 40 > 20;
+        if (take(from) == 1) targets[take(from) % 64] = (uint8_t)take(from);
+        (void)snprintf(name, sizeof name, "%s/targets", splits[split]);
+        write_dataset(from, file, name, H5T_STD_U8LE, 64, 0, targets);
+    }
 }
 
 static const ls_model_config small = {.hidden_size = 4,
@@ -206,6 +216,10 @@ static void read_tokens(const char *path)
         if (tokens != NULL && ls_token_file_read(&file, (ls_split)split, 0, count, tokens) == LS_OK)
             for (int64_t i = 0; i < count; i++)
                 if (tokens[i] < 0 || tokens[i] >= file.vocab_size) abort();
+        uint8_t *targets = file.records ? (uint8_t *)tokens : NULL;
+        if (targets != NULL && ls_token_file_read_targets(&file, (ls_split)split, 0, count, targets) == LS_OK)
+            for (int64_t i = 0; i < count; i++)
+                if (targets[i] > 1) abort();
         free(tokens);
     }
     ls_token_file_close(&file);
