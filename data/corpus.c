@@ -3,13 +3,11 @@
 
 #include "core/file.h"
 #include "core/interrupt.h"
-#include "core/json.h"
 #include "core/text.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <fnmatch.h>
-#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -99,6 +97,13 @@ static ls_status add_file(ls_corpus *corpus, const char *path)
     return ends_with(path, ".jsonl") ? add_lines(corpus, path) : add_text(corpus, path);
 }
 
+static ls_status add_named(ls_corpus *corpus, const char *path)
+{
+    if (corpus->lines_only && !ends_with(path, ".jsonl"))
+        return LS_FAIL(LS_BAD_INPUT, "%s: records are read from .jsonl files, one a line", path);
+    return add_file(corpus, path);
+}
+
 /* A pattern with a slash is for the path below the folder, one without for the name. */
 static bool is_included(const ls_corpus *corpus, const char *below)
 {
@@ -117,12 +122,13 @@ static ls_status visit(const char *path, void *context)
     const char *below = path + strlen(corpus->root);
     below += strspn(below, "/");
     const bool hidden = below[0] == '.' || strstr(below, "/.") != NULL;
-    return hidden || !is_included(corpus, below) ? LS_OK : add_file(corpus, path);
+    if (hidden || !is_included(corpus, below) || (corpus->lines_only && !ends_with(path, ".jsonl"))) return LS_OK;
+    return add_file(corpus, path);
 }
 
 ls_status ls_corpus_add(ls_corpus *corpus, const char *path)
 {
-    if (!ls_file_is_folder(path)) return add_file(corpus, path);
+    if (!ls_file_is_folder(path)) return add_named(corpus, path);
     corpus->root = path;
     return ls_file_walk(path, visit, corpus);
 }
@@ -171,12 +177,34 @@ static ls_status refuse_line(const char *path, int64_t line)
     return status;
 }
 
-static ls_status take_field(const ls_corpus *corpus, const ls_document *document, const char *json, char **text,
-                            size_t *length)
+ls_status ls_corpus_parse(const ls_corpus *corpus, int64_t number, cJSON **object)
 {
+    const ls_document *document = &corpus->documents[number];
+    const char *path = corpus->sources[document->source];
+    char *json = NULL;
+    LS_ASSERT(document->line > 0);
+    LS_TRY(read_part(path, document->offset, document->length, &json));
+    const ls_status status = ls_json_parse(object, json, (size_t)document->length, "");
+    free(json);
+    return status == LS_OK ? LS_OK : refuse_line(path, document->line);
+}
+
+ls_status ls_corpus_blame(const ls_corpus *corpus, int64_t number, ls_status failed)
+{
+    const ls_document *document = &corpus->documents[number];
+    char *reason = ls_text_copy(ls_error_text(), strlen(ls_error_text()));
+    ls_error_clear();
+    (void)LS_FAIL(failed, "%s:%lld: %s", corpus->sources[document->source], (long long)document->line, reason);
+    free(reason);
+    return failed;
+}
+
+static ls_status take_field(const ls_corpus *corpus, int64_t number, char **text, size_t *length)
+{
+    const ls_document *document = &corpus->documents[number];
     const char *path = corpus->sources[document->source];
     cJSON *object;
-    if (ls_json_parse(&object, json, (size_t)document->length, "") != LS_OK) return refuse_line(path, document->line);
+    LS_TRY(ls_corpus_parse(corpus, number, &object));
     const cJSON *value = cJSON_GetObjectItemCaseSensitive(object, corpus->text_field);
     ls_status status = LS_OK;
     if (cJSON_IsString(value)) {
@@ -195,11 +223,7 @@ ls_status ls_corpus_read(const ls_corpus *corpus, int64_t number, char **text, s
     const ls_document *document = &corpus->documents[number];
     const char *path = corpus->sources[document->source];
     if (document->line == 0) return ls_file_read(text, length, path);
-    char *json = NULL;
-    LS_TRY(read_part(path, document->offset, document->length, &json));
-    const ls_status status = take_field(corpus, document, json, text, length);
-    free(json);
-    return status;
+    return take_field(corpus, number, text, length);
 }
 
 char *ls_corpus_source_list(const ls_corpus *corpus)

@@ -5,9 +5,9 @@
 #ifndef LS_DATA_CORPUS_H
 #define LS_DATA_CORPUS_H
 
+#include "core/json.h"
 #include "core/status.h"
 
-#include <stddef.h>
 #include <stdint.h>
 
 typedef struct ls_document {
@@ -20,6 +20,7 @@ typedef struct ls_corpus {
     const char *const *include; /* [include_count] patterns for files found in folders; none: all */
     int include_count;
     const char *text_field; /* of a .jsonl line */
+    bool lines_only;        /* take .jsonl files alone from folders, and refuse others that are named */
 
     char **sources; /* [source_count] paths */
     int64_t source_count, source_capacity;
@@ -31,11 +32,16 @@ typedef struct ls_corpus {
 } ls_corpus;
 
 /* Adds a file, or the files below a folder that match `include` and are not hidden, in byte order of their paths. Files
- * that hold a NUL byte are counted as binary and left out. Set include and text_field first, the rest to zero. */
+ * that hold a NUL byte are counted as binary and left out. Set include, text_field and lines_only first, the rest to
+ * zero. */
 ls_status ls_corpus_add(ls_corpus *corpus, const char *path);
 void ls_corpus_destroy(ls_corpus *corpus);
 /* The text of one document; malloc'ed. Thread-safe. */
 ls_status ls_corpus_read(const ls_corpus *corpus, int64_t document, char **text, size_t *length);
+/* The object on a document's line of a .jsonl; cJSON_Delete it. Thread-safe. */
+ls_status ls_corpus_parse(const ls_corpus *corpus, int64_t document, cJSON **object);
+/* Says again what failed, with the document's file and line before it. */
+ls_status ls_corpus_blame(const ls_corpus *corpus, int64_t document, ls_status failed);
 /* The paths, one a line; malloc'ed. */
 char *ls_corpus_source_list(const ls_corpus *corpus);
 

@@ -45,11 +45,28 @@ static ls_status encode_text(ls_encoded *out, const batch *b, int64_t document, 
     return LS_OK;
 }
 
+static ls_status encode_record(ls_encoded *out, const batch *b, int64_t document)
+{
+    const int split = b->options->held_out[document] ? LS_SPLIT_VALIDATION : LS_SPLIT_TRAIN;
+    cJSON *object;
+    ls_record record;
+    LS_TRY(ls_corpus_parse(b->corpus, document, &object));
+    ls_status status = ls_record_encode(&record, b->options->records, b->tokenizer, object);
+    cJSON_Delete(object);
+    if (status == LS_OK && record.count == 0) status = LS_FAIL(LS_BAD_INPUT, "the record is empty");
+    out->ids[split] = record.ids;
+    out->count[split] = record.count;
+    out->targets = record.targets;
+    out->bytes = record.bytes;
+    return status == LS_OK ? LS_OK : ls_corpus_blame(b->corpus, document, status);
+}
+
 static ls_status encode_document(ls_encoded *out, const batch *b, int64_t document)
 {
     char *text = NULL;
     size_t length = 0;
     if (ls_interrupt_requested()) return LS_FAIL(LS_INTERRUPTED, "interrupted; nothing was written");
+    if (b->options->records != NULL) return encode_record(out, b, document);
     LS_TRY(ls_corpus_read(b->corpus, document, &text, &length));
     const ls_status status = encode_text(out, b, document, text, length);
     free(text);
@@ -88,6 +105,7 @@ void ls_encoded_free(ls_encoded *encoded)
 {
     free(encoded->ids[0]);
     free(encoded->ids[1]);
+    free(encoded->targets);
     free(encoded->error);
     *encoded = (ls_encoded){0};
 }

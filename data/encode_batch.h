@@ -1,8 +1,9 @@
-/* Encodes documents of a corpus on several threads. Called by prepare. */
+/* Encodes documents or records of a corpus on several threads. Called by prepare. */
 #ifndef LS_DATA_ENCODE_BATCH_H
 #define LS_DATA_ENCODE_BATCH_H
 
 #include "data/corpus.h"
+#include "data/record.h"
 #include "data/token_file.h"
 #include "data/tokenizer.h"
 
@@ -12,15 +13,17 @@
 typedef struct ls_encoded {
     int32_t *ids[2]; /* by ls_split: [count]; usually one of them is empty */
     int64_t count[2];
-    size_t bytes; /* of text */
+    uint8_t *targets; /* of a record: [count] of its split */
+    size_t bytes;     /* of text */
     ls_status status;
     char *error; /* the sentence when status is not LS_OK; malloc'ed */
 } ls_encoded;
 
 typedef struct ls_encode_options {
-    const bool *held_out; /* [corpus->count] */
-    double tail;          /* > 0: every document's end, of this fraction, is held out instead */
-    int threads;          /* >= 1 */
+    const bool *held_out;            /* [corpus->count] */
+    double tail;                     /* > 0: every document's end, of this fraction, is held out instead */
+    const ls_record_format *records; /* NULL: documents */
+    int threads;                     /* >= 1 */
 } ls_encode_options;
 
 /* out[i] = document first + i, 0 <= i < count, whatever the number of threads. Failures are in out[i].status. */

@@ -73,11 +73,34 @@ ls_status ls_inspect_checkpoint(cJSON **out, const char *path, const ls_inspect_
     return status;
 }
 
+static int by_size(const void *left, const void *right)
+{
+    const int64_t *a = left;
+    const int64_t *b = right;
+    return (*a > *b) - (*a < *b);
+}
+
+/* Tokens of the shortest, the median and the longest record. */
+static void add_lengths(cJSON *object, const ls_token_file *file, ls_split split)
+{
+    const int64_t count = file->document_count[split];
+    int64_t *lengths = ls_text_memory(NULL, (size_t)count * sizeof *lengths);
+    for (int64_t i = 0; i < count; i++) lengths[i] = file->documents[split][i + 1] - file->documents[split][i];
+    qsort(lengths, (size_t)count, sizeof *lengths, by_size);
+    (void)cJSON_AddNumberToObject(object, "shortest", (double)lengths[0]);
+    (void)cJSON_AddNumberToObject(object, "median", (double)lengths[count / 2]);
+    (void)cJSON_AddNumberToObject(object, "longest", (double)lengths[count - 1]);
+    free(lengths);
+}
+
 static void add_split(cJSON *document, const char *name, const ls_token_file *file, ls_split split)
 {
     cJSON *object = cJSON_AddObjectToObject(document, name);
     (void)cJSON_AddNumberToObject(object, "tokens", (double)file->token_count[split]);
-    (void)cJSON_AddNumberToObject(object, "documents", (double)file->document_count[split]);
+    (void)cJSON_AddNumberToObject(object, file->records ? "records" : "documents", (double)file->document_count[split]);
+    if (!file->records) return;
+    (void)cJSON_AddNumberToObject(object, "targets", (double)file->target_count[split]);
+    if (file->document_count[split] > 0) add_lengths(object, file, split);
 }
 
 ls_status ls_inspect_tokens(cJSON **out, const char *path)
@@ -87,6 +110,7 @@ ls_status ls_inspect_tokens(cJSON **out, const char *path)
     LS_TRY(ls_token_file_open(&file, path));
     *out = cJSON_CreateObject();
     (void)cJSON_AddStringToObject(*out, "kind", "tokens");
+    (void)cJSON_AddBoolToObject(*out, "records", file.records);
     (void)cJSON_AddNumberToObject(*out, "vocab_size", (double)file.vocab_size);
     (void)cJSON_AddStringToObject(*out, "tokenizer", strcmp(file.tokenizer, "bytes") == 0 ? "bytes" : "tokenizer.json");
     (void)snprintf(hash, sizeof hash, "%016llx", (unsigned long long)file.tokenizer_hash);

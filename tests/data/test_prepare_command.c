@@ -7,6 +7,7 @@
 #include "data/commands.h"
 #include "data/token_file.h"
 
+#include <ctype.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -163,6 +164,76 @@ static void test_refusals(void **state)
     assert_false(ls_file_exists("o.h5.partial"));
 }
 
+/* The text of a split of records, with what is to be learnt in capitals (the end of text is '#' then). */
+static void check_records(const char *path, ls_split split, const char *expected)
+{
+    ls_token_file file;
+    uint8_t targets[1000];
+    CHECK_OK(ls_token_file_open(&file, path));
+    assert_true(file.records);
+    char *text = split_text(&file, split);
+    CHECK_OK(ls_token_file_read_targets(&file, split, 0, file.token_count[split], targets));
+    for (int64_t i = 0; i < file.token_count[split]; i++)
+        if (targets[i] != 0) text[i] = text[i] == '$' ? '#' : (char)toupper(text[i]);
+    assert_string_equal(text, expected);
+    free(text);
+    ls_token_file_close(&file);
+}
+
+static void test_records(void **state)
+{
+    (void)state;
+    check_write_file("a.jsonl",
+                     "{\"prompt\":\"ab\",\"completion\":\" cd\"}\n\n{\"completion\":\"\",\"prompt\":\"e\"}\n");
+    CHECK_OK(PREPARE("--records", "-t", "bytes", "-o", "o.h5", "-v", "0", "a.jsonl"));
+    check_records("o.h5", LS_SPLIT_TRAIN, "ab CD#e#");
+    CHECK_OK(PREPARE("--records", "--train-on-prompt", "-t", "bytes", "-o", "o.h5", "-v", "0", "a.jsonl"));
+    check_records("o.h5", LS_SPLIT_TRAIN, "aB CD#e#");
+    check_write_file("b.jsonl", "{\"q\":\"x\",\"a\":7}\n");
+    CHECK_OK(PREPARE("--records", "--prompt", "q {q}:", "--completion", " {a}\\n", "-t", "bytes", "-o", "o.h5", "-v",
+                     "0.5", "b.jsonl")); /* a single record is not cut */
+    check_records("o.h5", LS_SPLIT_TRAIN, "q x: 7\n#");
+    check_records("o.h5", LS_SPLIT_VALIDATION, "");
+    CHECK_OK(ls_file_make_folders("folder"));
+    check_write_file("folder/b.jsonl",
+                     "{\"prompt\":\"a\",\"completion\":\"b\"}\n{\"prompt\":\"c\",\"completion\":\"d\"}\n");
+    check_write_file("folder/c.txt", "not read");
+    CHECK_OK(PREPARE("--records", "-t", "bytes", "-o", "o.h5", "-v", "0.5", "folder"));
+    check_records("o.h5", LS_SPLIT_TRAIN, "cD#");
+    check_records("o.h5", LS_SPLIT_VALIDATION, "aB#");
+}
+
+static void test_records_are_refused(void **state)
+{
+    (void)state;
+    check_write_file("a.txt", "text");
+    check_write_file("a.jsonl", "{\"prompt\":\"ab\",\"completion\":\"cd\"}\n{\"prompt\":\"ab\"}\n");
+    check_write_file("b.jsonl", "{\"prompt\":\"\",\"completion\":\"\"}\n");
+    check_write_file("c.jsonl", "\n{\"messages\":[]}\n");
+    check_write_file("d.jsonl", "{\"prompt\":\"ab\",\"completion\":\"cd\"}\n{\n");
+    CHECK_REFUSED(PREPARE("--records", "-t", "bytes", "-o", "o.h5", "a.txt"), LS_BAD_INPUT,
+                  "a.txt: records are read from");
+    CHECK_REFUSED(PREPARE("--records", "-t", "bytes", "-o", "o.h5", "a.jsonl"), LS_BAD_INPUT,
+                  "a.jsonl:2: there is no field \"completion\"");
+    CHECK_REFUSED(PREPARE("--records", "-t", "bytes", "-o", "o.h5", "b.jsonl"), LS_BAD_INPUT,
+                  "b.jsonl:1: the record is empty");
+    CHECK_REFUSED(PREPARE("--records", "-t", "bytes", "-o", "o.h5", "d.jsonl"), LS_BAD_INPUT, "d.jsonl:2:");
+    CHECK_REFUSED(PREPARE("--records", "--chat", "chatml", "-t", "bytes", "-o", "o.h5", "c.jsonl"), LS_BAD_INPUT,
+                  "<|im_start|>");
+    CHECK_REFUSED(PREPARE("--records", "--chat", "html", "-t", "bytes", "-o", "o.h5", "c.jsonl"), LS_BAD_INPUT,
+                  "'html'");
+    CHECK_REFUSED(PREPARE("--records", "--prompt", "{", "-t", "bytes", "-o", "o.h5", "a.jsonl"), LS_BAD_INPUT,
+                  "--prompt");
+    CHECK_REFUSED(PREPARE("--prompt", "{a}", "-t", "bytes", "-o", "o.h5", "a.jsonl"), LS_BAD_INPUT,
+                  "--prompt is for --records");
+    CHECK_REFUSED(PREPARE("--records", "--text-field", "a", "-t", "bytes", "-o", "o.h5", "a.jsonl"), LS_BAD_INPUT,
+                  "--text-field is for documents");
+    CHECK_REFUSED(PREPARE("--records", "--chat", "chatml", "--prompt", "x", "-t", "bytes", "-o", "o.h5", "a.jsonl"),
+                  LS_BAD_INPUT, "leave --prompt");
+    assert_false(ls_file_exists("o.h5"));
+    assert_false(ls_file_exists("o.h5.partial"));
+}
+
 static void test_failure_keeps_the_old_file(void **state)
 {
     (void)state;
@@ -184,6 +255,8 @@ int main(void)
         IN_SCRATCH(test_whole_documents_are_held_out),
         IN_SCRATCH(test_threads_do_not_matter),
         IN_SCRATCH(test_refusals),
+        IN_SCRATCH(test_records),
+        IN_SCRATCH(test_records_are_refused),
         IN_SCRATCH(test_failure_keeps_the_old_file),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
