@@ -6,6 +6,7 @@
 #include "data/loader.h"
 
 #include "data/permutation.h"
+#include "data/record_samples.h"
 
 #include <pthread.h>
 #include <stdlib.h>
@@ -18,11 +19,18 @@ typedef enum ahead_state {
     AHEAD_QUIT,
 } ahead_state;
 
+/* What filling a sample works with. */
+typedef struct scratch {
+    int32_t *tokens; /* [T+1] */
+    uint8_t *learnt; /* [T+1] of records */
+} scratch;
+
 struct ls_loader {
     const ls_token_file *file;
     ls_loader_options options;
-    int64_t samples;   /* in an epoch */
-    int32_t *sequence; /* [T+1] of the caller's thread */
+    int64_t samples;            /* in an epoch */
+    ls_record_samples *records; /* NULL: documents */
+    scratch own;                /* of the caller's thread */
 
     pthread_t thread;
     bool started;
@@ -34,10 +42,15 @@ struct ls_loader {
     int32_t *block;        /* [4, capacity, T] */
     int64_t capacity;
     bool ahead_failed;
-    int32_t *ahead_sequence; /* [T+1] of the thread */
+    scratch ahead_scratch; /* of the thread */
 };
 
 int64_t ls_loader_samples_per_epoch(const ls_loader *loader) { return loader->samples; }
+
+const ls_loader_records *ls_loader_about_records(const ls_loader *loader)
+{
+    return loader->records == NULL ? NULL : ls_record_samples_about(loader->records);
+}
 
 int64_t ls_loader_sample_at(const ls_loader *loader, int64_t cursor)
 {
@@ -61,47 +74,59 @@ static int64_t document_of(const ls_loader *loader, int64_t at)
     return low;
 }
 
-/* Confines the row to documents: row t stands at token start + t of the split. targets come filled. */
-static void mask_documents(const ls_loader *loader, int64_t start, int32_t *targets, int32_t *first_key,
-                           int32_t *positions)
+/* Confines the row's first `length` positions to documents: position t stands at token start + t of the split. targets
+ * come filled. */
+static void mask_documents(const ls_loader *loader, int64_t start, int64_t length, const ls_samples *row)
 {
-    const int64_t T = loader->options.sequence_length;
     const int64_t *documents = loader->file->documents[loader->options.split];
     int64_t document = document_of(loader, start);
     int64_t first = 0;
-    for (int64_t t = 0; t < T; t++) {
+    for (int64_t t = 0; t < length; t++) {
         if (start + t == documents[document + 1]) {
             document++;
             first = t;
         }
-        first_key[t] = (int32_t)first;
-        positions[t] = (int32_t)(t - first);
-        if (start + t + 1 == documents[document + 1]) targets[t] = -1;
+        row->first_key[t] = (int32_t)first;
+        row->positions[t] = (int32_t)(t - first);
+        if (start + t + 1 == documents[document + 1]) row->targets[t] = -1;
     }
 }
 
-/* Fills row j of `out` with sample number `cursor` of the run. */
-static ls_status fill_sample(const ls_loader *loader, int64_t cursor, int64_t j, const ls_samples *out,
-                             int32_t *sequence)
+/* Fills a row with sample `number` of a split of documents, of which the last may be short. */
+static ls_status fill_documents(const ls_loader *loader, int64_t number, const ls_samples *row, int32_t *tokens)
 {
-    const int64_t T = loader->options.sequence_length;
-    const int64_t start = ls_loader_sample_at(loader, cursor) * T;
-    LS_TRY(ls_token_file_read(loader->file, loader->options.split, start, T + 1, sequence));
-    memcpy(out->tokens + j * T, sequence, (size_t)T * sizeof *sequence);
-    memcpy(out->targets + j * T, sequence + 1, (size_t)T * sizeof *sequence);
-    if (loader->options.document_mask) {
-        mask_documents(loader, start, out->targets + j * T, out->first_key + j * T, out->positions + j * T);
-        return LS_OK;
+    const int64_t T = loader->options.sequence_length, start = number * T;
+    const int64_t left = loader->file->token_count[loader->options.split] - 1 - start, length = left < T ? left : T;
+    LS_TRY(ls_token_file_read(loader->file, loader->options.split, start, length + 1, tokens));
+    memcpy(row->tokens, tokens, (size_t)length * sizeof *tokens);
+    memcpy(row->targets, tokens + 1, (size_t)length * sizeof *tokens);
+    for (int64_t t = 0; t < T; t++) {
+        row->first_key[t] = t < length ? 0 : (int32_t)t;
+        row->positions[t] = (int32_t)t;
     }
-    memset(out->first_key + j * T, 0, (size_t)T * sizeof *out->first_key);
-    for (int64_t t = 0; t < T; t++) out->positions[j * T + t] = (int32_t)t;
+    for (int64_t t = length; t < T; t++) {
+        row->tokens[t] = 0;
+        row->targets[t] = -1;
+    }
+    if (loader->options.document_mask) mask_documents(loader, start, length, row);
     return LS_OK;
 }
 
+/* Fills rows with samples number cursor..cursor+count-1 of the run. */
 static ls_status fill_samples(const ls_loader *loader, int64_t cursor, int64_t count, const ls_samples *out,
-                              int32_t *sequence)
+                              const scratch *work)
 {
-    for (int64_t j = 0; j < count; j++) LS_TRY(fill_sample(loader, cursor + j, j, out, sequence));
+    const int64_t T = loader->options.sequence_length;
+    for (int64_t j = 0; j < count; j++) {
+        const int64_t number = ls_loader_sample_at(loader, cursor + j);
+        const ls_samples row = {.tokens = out->tokens + j * T,
+                                .targets = out->targets + j * T,
+                                .first_key = out->first_key + j * T,
+                                .positions = out->positions + j * T};
+        LS_TRY(loader->records != NULL
+                   ? ls_record_samples_fill(loader->records, number, &row, work->tokens, work->learnt)
+                   : fill_documents(loader, number, &row, work->tokens));
+    }
     return LS_OK;
 }
 
@@ -116,7 +141,7 @@ static void *read_ahead(void *context)
         }
         const int64_t cursor = loader->cursor, count = loader->count;
         (void)pthread_mutex_unlock(&loader->mutex);
-        const ls_status status = fill_samples(loader, cursor, count, &loader->ahead, loader->ahead_sequence);
+        const ls_status status = fill_samples(loader, cursor, count, &loader->ahead, &loader->ahead_scratch);
         ls_error_clear();
         (void)pthread_mutex_lock(&loader->mutex);
         loader->ahead_failed = status != LS_OK;
@@ -127,36 +152,66 @@ static void *read_ahead(void *context)
     return NULL;
 }
 
-static ls_status check_options(const ls_token_file *file, const ls_loader_options *options)
+/* How many samples an epoch has. */
+static ls_status cut_documents(ls_loader *loader)
 {
-    const int64_t tokens = file->token_count[options->split];
-    LS_ASSERT(options->sequence_length >= 1 && options->sequence_length < INT32_MAX);
-    if (tokens >= options->sequence_length + 1) return LS_OK;
-    return LS_FAIL(LS_BAD_INPUT, "%s: the %s split has %lld tokens, fewer than one sample of %lld + 1", file->path,
-                   options->split == LS_SPLIT_TRAIN ? "train" : "validation", (long long)tokens,
-                   (long long)options->sequence_length);
+    const ls_loader_options *options = &loader->options;
+    const int64_t tokens = loader->file->token_count[options->split], T = options->sequence_length;
+    const char *split = options->split == LS_SPLIT_TRAIN ? "train" : "validation";
+    loader->samples = tokens < 2 ? 0 : (tokens - 1 + (options->tail ? T - 1 : 0)) / T;
+    if (loader->samples > 0) return LS_OK;
+    return options->tail ? LS_FAIL(LS_BAD_INPUT, "%s: the %s split has %lld tokens; a loss needs at least 2",
+                                   loader->file->path, split, (long long)tokens)
+                         : LS_FAIL(LS_BAD_INPUT, "%s: the %s split has %lld tokens, fewer than one sample of %lld + 1",
+                                   loader->file->path, split, (long long)tokens, (long long)T);
+}
+
+static ls_status pack_records(ls_loader *loader)
+{
+    const ls_loader_options *options = &loader->options;
+    if (!options->document_mask)
+        return LS_FAIL(LS_BAD_INPUT, "%s holds records, which must not see each other: document masks cannot be off",
+                       loader->file->path);
+    LS_TRY(ls_record_samples_create(&loader->records, loader->file, options->split, options->sequence_length));
+    loader->samples = ls_record_samples_about(loader->records)->samples;
+    return LS_OK;
+}
+
+static ls_status scratch_create(scratch *out, int64_t T)
+{
+    out->tokens = malloc((size_t)(T + 1) * sizeof *out->tokens);
+    out->learnt = malloc((size_t)(T + 1));
+    if (out->tokens != NULL && out->learnt != NULL) return LS_OK;
+    return LS_FAIL(LS_NO_MEMORY, "not enough memory for samples of %lld tokens", (long long)T);
+}
+
+static void scratch_destroy(scratch *work)
+{
+    free(work->tokens);
+    free(work->learnt);
+}
+
+static ls_status start(ls_loader *loader)
+{
+    LS_TRY(loader->file->records ? pack_records(loader) : cut_documents(loader));
+    LS_TRY(scratch_create(&loader->own, loader->options.sequence_length));
+    LS_TRY(scratch_create(&loader->ahead_scratch, loader->options.sequence_length));
+    if (pthread_create(&loader->thread, NULL, read_ahead, loader) != 0)
+        return LS_FAIL(LS_NO_MEMORY, "cannot start the thread that reads ahead");
+    loader->started = true;
+    return LS_OK;
 }
 
 ls_status ls_loader_create(ls_loader **out, const ls_token_file *file, const ls_loader_options *options)
 {
-    LS_TRY(check_options(file, options));
-    const int64_t T = options->sequence_length;
+    LS_ASSERT(options->sequence_length >= 1 && options->sequence_length <= 1 << 24);
     ls_loader *loader = calloc(1, sizeof *loader);
     if (loader == NULL) return LS_FAIL(LS_NO_MEMORY, "not enough memory for the loader");
     loader->file = file;
     loader->options = *options;
-    loader->samples = (file->token_count[options->split] - 1) / T;
-    loader->sequence = malloc((size_t)(T + 1) * sizeof *loader->sequence);
-    loader->ahead_sequence = malloc((size_t)(T + 1) * sizeof *loader->ahead_sequence);
     (void)pthread_mutex_init(&loader->mutex, NULL);
     (void)pthread_cond_init(&loader->changed, NULL);
-    ls_status status = LS_OK;
-    if (loader->sequence == NULL || loader->ahead_sequence == NULL)
-        status = LS_FAIL(LS_NO_MEMORY, "not enough memory for samples of %lld tokens", (long long)T);
-    else if (pthread_create(&loader->thread, NULL, read_ahead, loader) != 0)
-        status = LS_FAIL(LS_NO_MEMORY, "cannot start the thread that reads ahead");
-    else
-        loader->started = true;
+    const ls_status status = start(loader);
     if (status != LS_OK) {
         ls_loader_destroy(loader);
         return status;
@@ -177,8 +232,9 @@ void ls_loader_destroy(ls_loader *loader)
     }
     (void)pthread_mutex_destroy(&loader->mutex);
     (void)pthread_cond_destroy(&loader->changed);
-    free(loader->sequence);
-    free(loader->ahead_sequence);
+    ls_record_samples_destroy(loader->records);
+    scratch_destroy(&loader->own);
+    scratch_destroy(&loader->ahead_scratch);
     free(loader->block);
     free(loader);
 }
@@ -227,7 +283,7 @@ ls_status ls_loader_read(ls_loader *loader, int64_t cursor, int64_t count, const
 {
     LS_ASSERT(cursor >= 0 && count >= 0);
     if (count == 0) return LS_OK;
-    if (!take_ahead(loader, cursor, count, out)) LS_TRY(fill_samples(loader, cursor, count, out, loader->sequence));
+    if (!take_ahead(loader, cursor, count, out)) LS_TRY(fill_samples(loader, cursor, count, out, &loader->own));
     ask_ahead(loader, cursor + count, count);
     return LS_OK;
 }
