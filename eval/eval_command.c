@@ -67,7 +67,7 @@ static ls_status plan_passes(ls_exit_loss_options *out, const eval_options *opti
         return LS_FAIL(LS_BAD_INPUT, "--sequence-length: %lld is more than the model's context of %lld", (long long)T,
                        (long long)context);
     if (T > targets && targets > 0) T = targets;
-    const int64_t fit = TOKENS_A_PASS / T, samples = targets / T;
+    const int64_t fit = TOKENS_A_PASS / T, samples = (targets + T - 1) / T;
     int64_t B = fit < 1 ? 1 : fit;
     if (B > samples) B = samples < 1 ? 1 : samples;
     *out = (ls_exit_loss_options){.split = LS_SPLIT_VALIDATION,

@@ -67,21 +67,45 @@ static ls_loader_options loader_options(const ls_train_config *config, ls_split 
                                .seed = (uint64_t)config->seed};
 }
 
+/* Rank 0 tells what became of a split of records. */
+static void tell_records(const ls_trainer *trainer, const ls_loader *loader, const char *split)
+{
+    const ls_loader_records *about = ls_loader_about_records(loader);
+    if (about == NULL || ls_comm_rank(trainer->comm) > 0) return;
+    const int64_t T = trainer->config->data.sequence_length;
+    ls_log_info("%s: %lld records in %lld samples of %lld tokens, %.1f %% of the positions used", split,
+                (long long)(about->records - about->left_out), (long long)about->samples, (long long)T,
+                100.0 * (double)about->positions / (double)(about->samples * T));
+    if (about->cut + about->left_out > 0)
+        ls_log_warning(
+            "%s: %lld records are longer than data.sequence_length + 1 tokens and are cut at their end; %lld "
+            "leave nothing to learn and are left out",
+            split, (long long)about->cut, (long long)about->left_out);
+}
+
 static ls_status create_loaders(ls_trainer *trainer)
 {
     const ls_train_config *config = trainer->config;
     const ls_loader_options train = loader_options(config, LS_SPLIT_TRAIN);
     const ls_loader_options held_out = loader_options(config, LS_SPLIT_VALIDATION);
     LS_TRY(ls_loader_create(&trainer->loader, &trainer->tokens, &train));
+    tell_records(trainer, trainer->loader, "to train on");
     if (config->evaluation.every == 0) return LS_OK;
-    if (trainer->tokens.token_count[LS_SPLIT_VALIDATION] <= config->data.sequence_length) {
+    if (trainer->tokens.records && trainer->tokens.document_count[LS_SPLIT_VALIDATION] == 0) {
+        if (ls_comm_rank(trainer->comm) == 0)
+            ls_log_warning("%s holds out no records: no evaluation", trainer->tokens.path);
+        return LS_OK;
+    }
+    if (!trainer->tokens.records && trainer->tokens.token_count[LS_SPLIT_VALIDATION] <= config->data.sequence_length) {
         if (ls_comm_rank(trainer->comm) > 0) return LS_OK;
         ls_log_warning("%s holds out %lld tokens, too few for a sample of %lld: no evaluation", trainer->tokens.path,
                        (long long)trainer->tokens.token_count[LS_SPLIT_VALIDATION],
                        (long long)config->data.sequence_length);
         return LS_OK;
     }
-    return ls_loader_create(&trainer->held_out, &trainer->tokens, &held_out);
+    LS_TRY(ls_loader_create(&trainer->held_out, &trainer->tokens, &held_out));
+    tell_records(trainer, trainer->held_out, "held out");
+    return LS_OK;
 }
 
 static ls_status create_all_exits(ls_step_plan *plan, int layers, int64_t samples)

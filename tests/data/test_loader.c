@@ -87,6 +87,35 @@ static void test_document_masks(void **state)
     }
 }
 
+/* With a tail, every token but the first is a target once. */
+static void test_tail(void **state)
+{
+    (void)state;
+    ls_token_file file;
+    rows r;
+    int32_t all[TOKENS];
+    for (int mask = 0; mask < 2; mask++) {
+        for (int64_t T = 1; T <= 60; T++) {
+            ls_loader *loader = open_loader(&file, 1, false, false, 0);
+            ls_loader_destroy(loader);
+            const ls_loader_options options = {
+                .split = LS_SPLIT_TRAIN, .sequence_length = T, .document_mask = mask != 0, .tail = true};
+            CHECK_OK(ls_loader_create(&loader, &file, &options));
+            CHECK_OK(ls_token_file_read(&file, LS_SPLIT_TRAIN, 0, TOKENS, all));
+            const int64_t samples = ls_loader_samples_per_epoch(loader);
+            assert_int_equal(samples, (TOKENS - 2 + T) / T);
+            CHECK_OK(read_rows(&r, loader, 0, samples));
+            for (int64_t i = 0; i < samples * T; i++) {
+                const bool real = i + 1 < TOKENS;
+                assert_int_equal(r.tokens[i], real ? all[i] : 0);
+                assert_int_equal(r.targets[i], real && !(mask && all[i] == END) ? all[i + 1] : -1);
+                if (!real) assert_int_equal(r.first_key[i], i % T);
+            }
+            close_loader(loader, &file);
+        }
+    }
+}
+
 static void test_one_row_by_hand(void **state)
 {
     (void)state;
@@ -200,6 +229,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         IN_SCRATCH(test_samples_cover_the_split),
         IN_SCRATCH(test_document_masks),
+        IN_SCRATCH(test_tail),
         IN_SCRATCH(test_one_row_by_hand),
         IN_SCRATCH(test_every_epoch_is_a_permutation),
         IN_SCRATCH(test_cursor_decides),
