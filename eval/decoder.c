@@ -346,9 +346,10 @@ static ls_status decode_text(ls_decoder *decoder, ls_decode_result *result, ls_d
         result->drafted += decoder->known->drafted;
         result->accepted += decoder->known->accepted;
         result->rounds++;
-        if (listener != NULL) listener(context, fresh, (int)emitted, decoder->known->accepted);
-        if (fresh[emitted - 1] == options->end_of_text) {
-            result->finish_reason = "end_of_text";
+        const bool stopped = listener != NULL && !listener(context, fresh, (int)emitted, decoder->known->accepted);
+        const bool ended = fresh[emitted - 1] == options->end_of_text;
+        if (ended || stopped) {
+            result->finish_reason = ended ? "end_of_text" : "stopped";
             return LS_OK;
         }
     }

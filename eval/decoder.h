@@ -36,8 +36,8 @@ typedef struct ls_decode_options {
 } ls_decode_options;
 
 /* Called once a round as text appears: the first `accepted_drafts` of the `count` tokens were drafted, the rest came
- * from the full model. May be NULL. Its time is not counted as decoding. */
-typedef void ls_decode_listener(void *context, const int32_t *tokens, int count, int accepted_drafts);
+ * from the full model; false ends the text behind this round. May be NULL. Its time is not counted as decoding. */
+typedef bool ls_decode_listener(void *context, const int32_t *tokens, int count, int accepted_drafts);
 
 typedef struct ls_decode_result {
     int32_t *tokens;           /* [count] new tokens, end of text included, in the caller's buffer */
@@ -47,7 +47,7 @@ typedef struct ls_decode_result {
     /* Prefill is all of the prompt but its last token, which the first round takes; so decode_seconds holds exactly
      * the passes that made `count` tokens, in every mode. */
     double prefill_seconds, decode_seconds;
-    const char *finish_reason; /* "end_of_text", "length", "context", "interrupted" */
+    const char *finish_reason; /* "end_of_text", "stopped" by the listener, "length", "context", "interrupted" */
 } ls_decode_result;
 
 typedef struct ls_decoder ls_decoder;

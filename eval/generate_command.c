@@ -276,9 +276,10 @@ static void print_closing_line(const generate_job *job)
         job->stream.colour && result->drafted > 0 ? "; green: drafted and accepted" : "");
 }
 
-static void show(void *context, const int32_t *tokens, int count, int accepted_drafts)
+static bool show(void *context, const int32_t *tokens, int count, int accepted_drafts)
 {
     ls_text_stream_write(context, tokens, count, accepted_drafts);
+    return true;
 }
 
 static ls_status generate(generate_job *job, const generate_options *options)

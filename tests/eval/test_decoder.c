@@ -14,6 +14,7 @@ static int executions[L][CONTEXT]; /* of a layer at a position, since the last r
 static int most_executions;        /* of any layer at any position within a round */
 static int64_t below_exit;         /* row executions of layers below `exit_layer` */
 static int exit_layer;
+static int64_t enough; /* tokens after which the listener wants no more; 0: never */
 
 ls_status __real_ls_decode_layers(ls_decode *decode, float *hidden, int first_layer, int last_layer,
                                   const int32_t *base, int64_t start, int64_t R);
@@ -53,7 +54,7 @@ typedef struct watched_run {
 
 static void begin_round(void) { memset(executions, 0, sizeof executions); }
 
-static void listen(void *context, const int32_t *tokens, int count, int accepted_drafts)
+static bool listen(void *context, const int32_t *tokens, int count, int accepted_drafts)
 {
     watched_run *run = context;
     assert_true(count >= 1 && accepted_drafts >= 0 && accepted_drafts <= count);
@@ -62,6 +63,7 @@ static void listen(void *context, const int32_t *tokens, int count, int accepted
     run->heard_accepted += accepted_drafts;
     run->rounds++;
     begin_round();
+    return enough == 0 || run->heard < enough;
 }
 
 static void generate(small_model *bench, watched_run *run, const int32_t *prompt, int64_t count,
@@ -251,6 +253,27 @@ static void texts_end_where_they_must(void **state)
             }
         }
     assert_true(inside_drafts > 10); /* end of text was drafted and accepted */
+    small_model_close(&bench);
+}
+
+static void a_listener_ends_the_text_behind_its_round(void **state)
+{
+    (void)state;
+    small_model bench;
+    small_model_open(&bench, LS_DEVICE_CPU, LS_F32, L, V, 1, CONTEXT);
+    watched_run whole, run;
+    ls_decode_options options = greedy(LS_DECODE_AUTOREGRESSIVE, 0, 0, 40);
+    generate(&bench, &whole, prompt, PROMPT, &options);
+    enough = 7;
+    generate(&bench, &run, prompt, PROMPT, &options);
+    assert_int_equal(run.result.count, 7);
+    assert_string_equal(run.result.finish_reason, "stopped");
+    options = greedy(LS_DECODE_SELF_SPECULATIVE, 2, 5, 40);
+    generate(&bench, &run, prompt, PROMPT, &options);
+    assert_in_range(run.result.count, 7, 7 + 5);
+    assert_memory_equal(run.tokens, whole.tokens, sizeof *run.tokens * (size_t)run.result.count);
+    assert_string_equal(run.result.finish_reason, "stopped");
+    enough = 0;
     small_model_close(&bench);
 }
 
@@ -469,6 +492,7 @@ int main(void)
         cmocka_unit_test(long_prompts),
         cmocka_unit_test(early_exit_is_the_truncated_model),
         cmocka_unit_test(texts_end_where_they_must),
+        cmocka_unit_test(a_listener_ends_the_text_behind_its_round),
         cmocka_unit_test(context_ends_the_text),
         cmocka_unit_test(last_rounds_draft_no_more_than_fits),
         cmocka_unit_test(confidence_saves_drafts_and_changes_no_text),
