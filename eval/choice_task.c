@@ -1,8 +1,8 @@
 #include "eval/choice_task.h"
 
 #include "core/interrupt.h"
-#include "core/log.h"
 #include "eval/choice_scorer.h"
+#include "eval/task_rounds.h"
 #include "eval/task_share.h"
 
 #include <math.h>
@@ -15,9 +15,8 @@ typedef struct question {
     int count;
 } question;
 
-/* What a process says of one question: how it went, then the scores. It travels between processes. */
+/* What a process says of one question. */
 typedef struct answer {
-    ls_status status; /* LS_INTERRUPTED: a signal came before it */
     int cut, torn;
     double score[]; /* [L][most] of which [L][count] are set */
 } answer;
@@ -31,9 +30,8 @@ typedef struct workbench {
     int most;        /* choices of any question */
     int64_t longest; /* tokens of any own choice */
     ls_choice_scorer *scorer;
-    size_t answer_size;
-    answer *answer;         /* of this process */
-    unsigned char *answers; /* [size] of all */
+    ls_choice_result *result;
+    ls_text *details; /* NULL: not wanted, or not here */
 } workbench;
 
 /* ---- before the first question ----------------------------------------------------------------------------------- */
@@ -81,11 +79,7 @@ static ls_status read_questions(workbench *bench)
 static ls_status prepare(workbench *bench)
 {
     LS_TRY(read_questions(bench));
-    const size_t L = (size_t)bench->session->model.config.num_hidden_layers;
     const int64_t longest = bench->longest < 2 ? 2 : bench->longest; /* a process may have no question */
-    bench->answer_size = sizeof *bench->answer + sizeof(double) * L * (size_t)bench->most;
-    bench->answer = ls_text_memory(NULL, bench->answer_size);
-    bench->answers = ls_text_memory(NULL, bench->answer_size * (size_t)ls_comm_size(bench->comm));
     return ls_choice_scorer_create(&bench->scorer, &bench->session->model, bench->most, longest);
 }
 
@@ -97,8 +91,6 @@ static void release(workbench *bench)
         free(bench->own[i].choice);
     }
     free(bench->own);
-    free(bench->answers);
-    free(bench->answer);
 }
 
 /* ---- judging ----------------------------------------------------------------------------------------------------- */
@@ -118,8 +110,7 @@ static int best_choice(const double *scores, int count, const ls_task_choices *c
     return best;
 }
 
-static void add_details(ls_text *details, const workbench *bench, int64_t q, const double *scores,
-                        const ls_task_choices *choices)
+static void add_details(const workbench *bench, int64_t q, const double *scores, const ls_task_choices *choices)
 {
     cJSON *line = cJSON_CreateObject();
     (void)cJSON_AddNumberToObject(line, "question", (double)q);
@@ -135,14 +126,16 @@ static void add_details(ls_text *details, const workbench *bench, int64_t q, con
         (void)cJSON_AddItemToArray(exits, exit);
     }
     char *text = cJSON_PrintUnformatted(line);
-    if (text != NULL) ls_text_addf(details, "%s\n", text);
+    if (text != NULL) ls_text_addf(bench->details, "%s\n", text);
     cJSON_free(text);
     cJSON_Delete(line);
 }
 
-static ls_status judge(ls_choice_result *result, const workbench *bench, int64_t q, const answer *given,
-                       ls_text *details)
+static ls_status add_answer(void *context, const void *message, int64_t q)
 {
+    const workbench *bench = context;
+    const answer *given = message;
+    ls_choice_result *result = bench->result;
     ls_task_choices choices;
     LS_TRY(ls_task_choices_make(&choices, bench->data, q));
     for (int l = 0; l < result->layers; l++) {
@@ -150,7 +143,7 @@ static ls_status judge(ls_choice_result *result, const workbench *bench, int64_t
         result->right[l] += best_choice(scores, choices.count, NULL) == choices.gold;
         result->right_per_byte[l] += best_choice(scores, choices.count, &choices) == choices.gold;
     }
-    if (details != NULL && ls_comm_rank(bench->comm) == 0) add_details(details, bench, q, given->score, &choices);
+    if (bench->details != NULL) add_details(bench, q, given->score, &choices);
     ls_task_choices_free(&choices);
     result->cut += given->cut;
     result->torn += given->torn;
@@ -160,52 +153,17 @@ static ls_status judge(ls_choice_result *result, const workbench *bench, int64_t
 
 /* ---- asking ------------------------------------------------------------------------------------------------------ */
 
-static ls_status answer_question(answer *out, const workbench *bench, const question *asked)
+static ls_status answer_question(void *context, void *message, int64_t q)
 {
+    const workbench *bench = context;
+    const question *asked = bench->own + q / ls_comm_size(bench->comm);
+    answer *out = message;
     if (ls_interrupt_requested()) return LS_INTERRUPTED;
     for (int i = 0; i < asked->count; i++) {
         out->cut += asked->choice[i].cut;
         out->torn += asked->choice[i].torn;
     }
     return ls_choice_scorer_run(out->score, bench->scorer, asked->choice, asked->count);
-}
-
-/* As many questions from `first` on as there are processes, one each. *stop: a signal came to one of them, and the
- * round does not count. A failure is that of all. */
-static ls_status ask_round(ls_choice_result *result, const workbench *bench, int64_t first, bool *stop,
-                           ls_text *details)
-{
-    const int size = ls_comm_size(bench->comm);
-    const int64_t own = first / size;
-    memset(bench->answer, 0, bench->answer_size);
-    ls_comm_stand(bench->comm, first, LS_COMM_EVALUATING);
-    if (own < bench->own_count) bench->answer->status = answer_question(bench->answer, bench, bench->own + own);
-    LS_TRY(ls_comm_gather(bench->comm, bench->answers, bench->answer, bench->answer_size));
-    bool failed = false;
-    for (int r = 0; r < size; r++) {
-        const answer *given = (const answer *)(const void *)(bench->answers + (size_t)r * bench->answer_size);
-        *stop = *stop || given->status == LS_INTERRUPTED;
-        failed = failed || (given->status != LS_OK && given->status != LS_INTERRUPTED);
-    }
-    if (failed) {
-        const ls_status status = bench->answer->status;
-        return ls_comm_agree(bench->comm, status == LS_INTERRUPTED ? LS_OK : status);
-    }
-    for (int r = 0; r < size && first + r < bench->data->count && !*stop; r++) {
-        const answer *given = (const answer *)(const void *)(bench->answers + (size_t)r * bench->answer_size);
-        LS_TRY(judge(result, bench, first + r, given, details));
-    }
-    return LS_OK;
-}
-
-static ls_status ask_all(ls_choice_result *result, const workbench *bench, ls_text *details)
-{
-    bool stop = false;
-    for (int64_t first = 0; first < bench->data->count && !stop; first += ls_comm_size(bench->comm)) {
-        ls_log_progress("task: question %lld of %lld", (long long)first + 1, (long long)bench->data->count);
-        LS_TRY(ask_round(result, bench, first, &stop, details));
-    }
-    return LS_OK;
 }
 
 ls_status ls_choice_task_run(ls_choice_result *out, const ls_task_data *data, const ls_session *session, ls_comm *comm,
@@ -217,10 +175,19 @@ ls_status ls_choice_task_run(ls_choice_result *out, const ls_task_data *data, co
     out->right_per_byte = ls_text_memory(NULL, L * sizeof *out->right_per_byte);
     memset(out->right, 0, L * sizeof *out->right);
     memset(out->right_per_byte, 0, L * sizeof *out->right_per_byte);
-    workbench bench = {.data = data, .session = session, .comm = comm};
+    workbench bench = {.data = data,
+                       .session = session,
+                       .comm = comm,
+                       .result = out,
+                       .details = ls_comm_rank(comm) == 0 ? details : NULL};
     ls_status status = ls_comm_agree(comm, prepare(&bench));
-    if (status == LS_OK) status = ask_all(out, &bench, details);
-    ls_log_progress_end();
+    const ls_task_rounds rounds = {.comm = comm,
+                                   .questions = data->count,
+                                   .answer_size = sizeof(answer) + sizeof(double) * L * (size_t)bench.most,
+                                   .ask = answer_question,
+                                   .add = add_answer,
+                                   .context = &bench};
+    if (status == LS_OK) status = ls_task_rounds_run(&rounds);
     release(&bench);
     if (status != LS_OK) ls_choice_result_free(out);
     return status;

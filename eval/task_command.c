@@ -2,6 +2,7 @@
 #include "core/file.h"
 #include "core/interrupt.h"
 #include "core/log.h"
+#include "eval/answer_task.h"
 #include "eval/choice_task.h"
 #include "eval/commands.h"
 #include "eval/held_out.h"
@@ -17,19 +18,27 @@ typedef struct task_options {
     const char *file;
     const char **overrides; /* [count], room for argc; --data among them */
     int count;
-    char *data; /* "data=FILE" */
+    char *data;                       /* "data=FILE" */
+    int64_t exit_layer, draft_tokens; /* 0: not given */
     const char *details;
     bool json;
 } task_options;
 
-enum { KEY_DATA = 0x3000, KEY_DETAILS, KEY_JSON };
+enum { KEY_DATA = 0x3000, KEY_EXIT_LAYER, KEY_DRAFT_TOKENS, KEY_DETAILS, KEY_JSON };
+
+#define DRAFT_TOKENS 4 /* as generate has it */
 
 static const struct argp_option option_list[] = {
     {"data", KEY_DATA, "FILE", 0, "The questions, instead of the task file's", 1},
+    {"exit-layer", KEY_EXIT_LAYER, "E", 0,
+     "Also write answers with E layers alone, and by self-speculation with E layers, measured against the whole model",
+     1},
+    {"draft-tokens", KEY_DRAFT_TOKENS, "D", 0, "Tokens to draft a round (default 4)", 1},
     {"details", KEY_DETAILS, "FILE", 0, "Write every question's result here, a JSON object a line", 2},
     {"json", KEY_JSON, NULL, 0,
      "Print one JSON document instead of a table; of multiple choice {exits: [{layer, acc, acc_stderr, acc_norm, "
-     "acc_norm_stderr}], questions, ...}",
+     "acc_norm_stderr}], questions, ...}, of answers that are written {metric, autoregressive: {score, "
+     "tokens_per_second, ...}, early_exit, self_speculative: {acceptance, speedup, identical, ...}, questions, ...}",
      2},
     {0},
 };
@@ -37,6 +46,7 @@ static const struct argp_option option_list[] = {
 static error_t parse_option(int key, char *argument, struct argp_state *state)
 {
     task_options *options = state->input;
+    ls_status status = LS_OK;
     switch (key) {
     case ARGP_KEY_INIT:
         state->child_inputs[0] = &options->session;
@@ -45,6 +55,12 @@ static error_t parse_option(int key, char *argument, struct argp_state *state)
         free(options->data);
         options->data = ls_text_format("data=%s", argument);
         return 0;
+    case KEY_EXIT_LAYER:
+        status = ls_command_int(&options->exit_layer, "--exit-layer", argument, 1, INT32_MAX);
+        return status == LS_OK ? 0 : EINVAL;
+    case KEY_DRAFT_TOKENS:
+        status = ls_command_int(&options->draft_tokens, "--draft-tokens", argument, 1, INT32_MAX);
+        return status == LS_OK ? 0 : EINVAL;
     case KEY_DETAILS:
         options->details = argument;
         return 0;
@@ -117,30 +133,24 @@ static cJSON *begin_json(const heading *top)
     return document;
 }
 
-static void print_heading(const heading *top)
+/* Of the kind that the task is. */
+typedef struct task_result {
+    ls_choice_result choices;
+    ls_answer_result answers;
+} task_result;
+
+static int64_t asked_of(const ls_task_config *config, const task_result *result)
 {
-    char *name = task_name(top->options->file);
-    (void)printf("%s: %lld questions, %lld examples before each, %s\n\n", name, (long long)top->asked,
-                 (long long)top->data->config->shots, ls_dtype_name(top->session->model.dtype));
-    free(name);
+    return config->kind == LS_TASK_MULTIPLE_CHOICE ? result->choices.asked : result->answers.asked;
 }
 
-static ls_status print_choices(const heading *top, const ls_choice_result *result)
+/* document NULL: a table on standard output. */
+static void tell_choices(cJSON *document, const ls_choice_result *result)
 {
-    if (!top->options->json) {
-        print_heading(top);
+    if (document != NULL)
+        ls_choice_result_to_json(document, result);
+    else
         ls_choice_result_print(stdout, result);
-        return fflush(stdout) == 0 ? LS_OK : LS_FAIL(LS_IO, "cannot write to standard output");
-    }
-    cJSON *document = begin_json(top);
-    ls_choice_result_to_json(document, result);
-    const ls_status status = ls_json_print(stdout, document, true);
-    cJSON_Delete(document);
-    return status;
-}
-
-static void warn(const ls_choice_result *result)
-{
     if (result->cut > 0)
         ls_log_warning("%lld choices did not fit the model's context; their prompts lost their beginning",
                        (long long)result->cut);
@@ -150,37 +160,102 @@ static void warn(const ls_choice_result *result)
                        (long long)result->torn);
 }
 
-/* What there is, also after a signal. */
-static ls_status tell(const heading *top, const ls_choice_result *result, const ls_text *details)
+static void tell_answers(cJSON *document, const ls_answer_result *result, const char *metric)
+{
+    if (document != NULL)
+        ls_answer_result_to_json(document, result, metric);
+    else
+        ls_answer_result_print(stdout, result, metric);
+    if (result->cut > 0)
+        ls_log_warning("%lld prompts did not fit the model's context beside an answer; they lost their beginning",
+                       (long long)result->cut);
+}
+
+static void tell_result(cJSON *document, const ls_task_config *config, const task_result *result)
+{
+    if (config->kind == LS_TASK_MULTIPLE_CHOICE)
+        tell_choices(document, &result->choices);
+    else
+        tell_answers(document, &result->answers, "exact match");
+}
+
+static void print_heading(const heading *top)
+{
+    char *name = task_name(top->options->file);
+    (void)printf("%s: %lld questions, %lld examples before each, %s\n\n", name, (long long)top->asked,
+                 (long long)top->data->config->shots, ls_dtype_name(top->session->model.dtype));
+    free(name);
+}
+
+/* What there is, also after a signal: the report on standard output, the details where they are wanted. */
+static ls_status tell(const heading *top, const task_result *result, const ls_text *details)
 {
     const task_options *options = top->options;
     if (ls_comm_rank(options->session.comm) > 0) return LS_OK;
-    warn(result);
     ls_status status = LS_OK;
     if (options->details != NULL)
         status = ls_file_write_atomic(options->details, details->length > 0 ? details->bytes : "", details->length);
-    const ls_status printed = print_choices(top, result);
+    cJSON *document = options->json ? begin_json(top) : NULL;
+    if (document == NULL) print_heading(top);
+    tell_result(document, top->data->config, result);
+    const ls_status printed = document != NULL      ? ls_json_print(stdout, document, true)
+                              : fflush(stdout) == 0 ? LS_OK
+                                                    : LS_FAIL(LS_IO, "cannot write to standard output");
+    cJSON_Delete(document);
     return status != LS_OK ? status : printed;
 }
 
 /* ---- the command ------------------------------------------------------------------------------------------------- */
 
-static ls_status run_task(const task_options *options, const ls_session *session, const ls_task_data *data)
+static ls_status check_result(const task_result *result, const ls_task_data *data)
+{
+    if (asked_of(data->config, result) < data->count)
+        return LS_FAIL(LS_INTERRUPTED, "interrupted after %lld of %lld questions",
+                       (long long)asked_of(data->config, result), (long long)data->count);
+    if (data->config->kind != LS_TASK_MULTIPLE_CHOICE && result->answers.options.exit_layer > 0 &&
+        result->answers.identical < result->answers.asked)
+        return LS_FAIL(LS_INTERNAL, "a self-speculative answer differs from the autoregressive one; this must never "
+                                    "happen");
+    return LS_OK;
+}
+
+static ls_status run_kind(task_result *result, const task_options *options, const ls_session *session,
+                          const ls_task_data *data, ls_text *details)
 {
     ls_comm *comm = options->session.comm;
-    ls_choice_result result;
+    const ls_answer_options answers = {.exit_layer = (int)options->exit_layer,
+                                       .draft_tokens =
+                                           options->draft_tokens > 0 ? (int)options->draft_tokens : DRAFT_TOKENS};
+    if (data->config->kind == LS_TASK_MULTIPLE_CHOICE)
+        return ls_choice_task_run(&result->choices, data, session, comm, details);
+    return ls_answer_task_run(&result->answers, data, session, comm, &answers, details);
+}
+
+static ls_status run_task(const task_options *options, const ls_session *session, const ls_task_data *data)
+{
+    task_result result = {0};
     ls_text details = {0};
-    ls_status status = ls_choice_task_run(&result, data, session, comm, options->details == NULL ? NULL : &details);
+    ls_status status = run_kind(&result, options, session, data, options->details == NULL ? NULL : &details);
     if (status == LS_OK) {
-        const heading top = {.options = options, .session = session, .data = data, .asked = result.asked};
-        status = ls_comm_agree(comm, tell(&top, &result, &details));
-        if (status == LS_OK && result.asked < data->count)
-            status = LS_FAIL(LS_INTERRUPTED, "interrupted after %lld of %lld questions", (long long)result.asked,
-                             (long long)data->count);
-        ls_choice_result_free(&result);
+        const heading top = {
+            .options = options, .session = session, .data = data, .asked = asked_of(data->config, &result)};
+        status = ls_comm_agree(options->session.comm, tell(&top, &result, &details));
     }
+    if (status == LS_OK) status = check_result(&result, data);
+    ls_choice_result_free(&result.choices);
     free(details.bytes);
     return status;
+}
+
+static ls_status check_options(const task_options *options, const ls_task_config *config)
+{
+    if (config->kind == LS_TASK_MULTIPLE_CHOICE && (options->exit_layer > 0 || options->draft_tokens > 0))
+        return LS_FAIL(LS_BAD_INPUT,
+                       "--exit-layer and --draft-tokens are for answers that are written; multiple choice "
+                       "is scored at every exit layer");
+    if (options->draft_tokens > 0 && options->exit_layer == 0)
+        return LS_FAIL(LS_BAD_INPUT, "--draft-tokens drafts with the first layers; say how many with --exit-layer");
+    return LS_OK;
 }
 
 static ls_status check_same(ls_comm *comm, const ls_session *session, const ls_task_data *data)
@@ -196,9 +271,10 @@ static ls_status check_same(ls_comm *comm, const ls_session *session, const ls_t
 static ls_status open_and_run(const task_options *options, const ls_task_config *config)
 {
     ls_comm *comm = options->session.comm;
-    ls_task_data data;
+    ls_task_data data = {0};
     ls_session session = {0};
-    ls_status status = ls_task_data_open(&data, config);
+    ls_status status = check_options(options, config);
+    if (status == LS_OK) status = ls_task_data_open(&data, config);
     if (status == LS_OK) status = ls_session_open(&session, &options->session);
     ls_interrupt_install();
     status = ls_comm_agree(comm, status);
@@ -217,7 +293,9 @@ static ls_status run(ls_comm *comm, void *context)
                                      parse_option,
                                      "TASK.yaml [KEY=VALUE...]",
                                      "How well a model does a task: of multiple choice, the accuracy of every exit "
-                                     "layer. configs/tasks holds task files; several processes share the questions.",
+                                     "layer; of answers it writes, how many are right, and with --exit-layer how fast "
+                                     "and how like self-speculation writes them. configs/tasks holds task files; "
+                                     "several processes share the questions.",
                                      children,
                                      append_reference,
                                      NULL};

@@ -7,13 +7,16 @@
 #include <stdlib.h>
 #include <string.h>
 
-const char *const ls_task_kind_names[] = {"multiple_choice", NULL};
+const char *const ls_task_kind_names[] = {"multiple_choice", "exact_match", NULL};
+
+static const char *const match_names[] = {"first", "last", NULL}; /* ls_task_match */
 
 #define AT(member) offsetof(ls_task_config, member)
 
 const ls_field ls_task_fields[] = {
     {"kind", LS_FIELD_CHOICE, AT(kind), 0, 0, ls_task_kind_names, NULL,
-     "multiple_choice: the choice of the highest probability, at every exit layer"},
+     "multiple_choice: the choice of the highest probability, at every exit layer; exact_match: a text that is written "
+     "and compared with the right one"},
     {"data", LS_FIELD_STRING, AT(data), 0, 0, NULL, NULL,
      "file of questions, one JSON object a line; counts from the folder of the task file (--data from where you are)"},
     {"prompt", LS_FIELD_STRING, AT(prompt), 0, 0, NULL, NULL, "template of a question: {name} is a field of its line"},
@@ -29,6 +32,20 @@ const ls_field ls_task_fields[] = {
     {"gold", LS_FIELD_STRING, AT(gold), 0, 0, NULL, "",
      "multiple_choice: the field that tells the right choice: its number from 0, true or false for 1 or 0, or its "
      "text"},
+    {"answer", LS_FIELD_STRING, AT(answer), 0, 0, NULL, "",
+     "exact_match: template of the right text, which examples show whole"},
+    {"max_new_tokens", LS_FIELD_INT, AT(max_new_tokens), 1, 1 << 20, NULL, "256",
+     "exact_match: an answer ends after so many tokens"},
+    {"stop", LS_FIELD_STRINGS, AT(stop), 0, 0, NULL, "", "exact_match: an answer ends before any of these texts"},
+    {"extract", LS_FIELD_STRING, AT(extract), 0, 0, NULL, "",
+     "exact_match: pattern (PCRE2) of the part that is compared, in the answer and in the right text: its first group, "
+     "or all that it matches; without one, the whole texts"},
+    {"extract_match", LS_FIELD_CHOICE, AT(extract_match), 0, 0, match_names, "first",
+     "exact_match: which of several places that match"},
+    {"remove", LS_FIELD_STRINGS, AT(remove), 0, 0, NULL, "",
+     "exact_match: texts that are taken out of both parts before they are compared, for example \",\""},
+    {"squeeze_blanks", LS_FIELD_BOOL, AT(squeeze_blanks), 0, 0, NULL, "true",
+     "exact_match: white space between words counts as one blank, at the ends as none"},
 };
 const int ls_task_field_count = sizeof ls_task_fields / sizeof ls_task_fields[0];
 
@@ -52,24 +69,37 @@ static ls_status check_template(const char *key, const char *text)
     return status;
 }
 
-/* Keys that one kind needs; no other may have them. */
+enum { CHOICES = 1 << LS_TASK_MULTIPLE_CHOICE, EXACT = 1 << LS_TASK_EXACT_MATCH };
+
+/* Keys that not every kind has: whose they are, and who needs them. */
 static const struct {
     const char *key;
-    ls_task_kind kind;
+    int kinds, needed;
 } keys_of_kinds[] = {
-    {"choices", LS_TASK_MULTIPLE_CHOICE},
-    {"gold", LS_TASK_MULTIPLE_CHOICE},
+    {"choices", CHOICES, CHOICES}, {"gold", CHOICES, CHOICES},   {"answer", EXACT, EXACT},
+    {"max_new_tokens", EXACT, 0},  {"stop", EXACT, 0},           {"extract", EXACT, 0},
+    {"extract_match", EXACT, 0},   {"squeeze_blanks", EXACT, 0}, {"remove", EXACT, 0},
 };
 
 static ls_status check_kind(const ls_task_config *config)
 {
+    const int own = 1 << config->kind;
     for (size_t i = 0; i < sizeof keys_of_kinds / sizeof keys_of_kinds[0]; i++) {
         const char *key = keys_of_kinds[i].key;
-        const bool own = config->kind == (int)keys_of_kinds[i].kind;
-        if (own && is_default(key)) return REFUSE("kind", "%s needs the key %s", ls_task_kind_names[config->kind], key);
-        if (!own && !is_default(key))
+        if ((keys_of_kinds[i].needed & own) != 0 && is_default(key))
+            return REFUSE("kind", "%s needs the key %s", ls_task_kind_names[config->kind], key);
+        if ((keys_of_kinds[i].kinds & own) == 0 && !is_default(key))
             return REFUSE(key, "means nothing for kind: %s", ls_task_kind_names[config->kind]);
     }
+    return LS_OK;
+}
+
+static ls_status check_stops(const ls_task_config *config)
+{
+    for (int i = 0; i < config->stop.count; i++)
+        if (config->stop.values[i][0] == '\0') return REFUSE("stop", "an empty text would end every answer at once");
+    for (int i = 0; i < config->remove.count; i++)
+        if (config->remove.values[i][0] == '\0') return REFUSE("remove", "an empty text cannot be taken out");
     return LS_OK;
 }
 
@@ -78,7 +108,10 @@ static ls_status check(const ls_task_config *config)
     LS_TRY(check_kind(config));
     LS_TRY(check_template("prompt", config->prompt));
     for (int i = 0; i < config->choices.count; i++) LS_TRY(check_template("choices", config->choices.values[i]));
-    if (config->choices.count == 0) return REFUSE("choices", "the list is empty");
+    if (config->kind == LS_TASK_MULTIPLE_CHOICE && config->choices.count == 0)
+        return REFUSE("choices", "the list is empty");
+    if (config->answer != NULL) LS_TRY(check_template("answer", config->answer));
+    LS_TRY(check_stops(config));
     if (config->shots > 0 && config->shots_from == NULL)
         return REFUSE("shots", "%lld examples need the file they come from; name it with shots_from",
                       (long long)config->shots);

@@ -9,21 +9,34 @@
 
 typedef enum ls_task_kind {
     LS_TASK_MULTIPLE_CHOICE, /* the choice of the highest probability */
+    LS_TASK_EXACT_MATCH,     /* a text that is written, and compared with the right one */
 } ls_task_kind;
 
 extern const char *const ls_task_kind_names[]; /* NULL-terminated, in enum order */
 
+typedef enum ls_task_match { LS_TASK_MATCH_FIRST, LS_TASK_MATCH_LAST } ls_task_match;
+
 typedef struct ls_task_config {
-    int kind;               /* ls_task_kind */
-    char *data;             /* path as this process reads it */
-    char *prompt;           /* template */
-    char *delimiter;        /* between a prompt and its answer or choice */
-    int64_t shots;          /* examples before each question: the first of shots_from */
-    char *shots_from;       /* path as this process reads it; NULL where there are no shots */
-    char *separator;        /* after each example */
-    int64_t limit;          /* questions at most, from the first; 0: all */
+    int kind;         /* ls_task_kind */
+    char *data;       /* path as this process reads it */
+    char *prompt;     /* template */
+    char *delimiter;  /* between a prompt and its answer or choice */
+    int64_t shots;    /* examples before each question: the first of shots_from */
+    char *shots_from; /* path as this process reads it; NULL where there are no shots */
+    char *separator;  /* after each example */
+    int64_t limit;    /* questions at most, from the first; 0: all */
+    /* multiple_choice: */
     ls_string_list choices; /* templates; of one that is a list's field alone, the list's items */
     char *gold;             /* field: number of the right choice from 0, true or false, or its text */
+    /* What is written: */
+    int64_t max_new_tokens;
+    ls_string_list stop; /* the text ends before the first of these */
+    char *answer;        /* template of the right text, also of an example's */
+    /* exact_match: */
+    char *extract;         /* PCRE2 pattern of the part that is compared; NULL: all */
+    int extract_match;     /* ls_task_match */
+    ls_string_list remove; /* texts taken out of what is compared */
+    bool squeeze_blanks;   /* runs of white space count as one blank, at the ends as none */
 } ls_task_config;
 
 extern const ls_field ls_task_fields[];

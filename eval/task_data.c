@@ -159,6 +159,7 @@ void ls_task_choices_free(ls_task_choices *choices)
 /* The right answer, as an example shows it. */
 static ls_status answer_of(char **out, const ls_task_config *config, const cJSON *record)
 {
+    if (config->kind != LS_TASK_MULTIPLE_CHOICE) return fill(out, config->answer, record);
     ls_task_choices choices;
     LS_TRY(make_choices(&choices, config, record));
     *out = ls_text_copy(choices.text[choices.gold], strlen(choices.text[choices.gold]));
@@ -230,10 +231,15 @@ ls_status ls_task_place(ls_status status, const ls_task_data *data, int64_t ques
     return at_line(status, &data->records, data->first + question);
 }
 
+ls_status ls_task_fill(char **text, const char *template, const ls_task_data *data, int64_t question)
+{
+    return ls_task_place(fill(text, template, record_of(data, question)), data, question);
+}
+
 ls_status ls_task_prompt(char **text, const ls_task_data *data, int64_t question)
 {
     char *prompt;
-    LS_TRY(ls_task_place(fill(&prompt, data->config->prompt, record_of(data, question)), data, question));
+    LS_TRY(ls_task_fill(&prompt, data->config->prompt, data, question));
     *text = ls_text_format("%s%s", data->shots, prompt);
     free(prompt);
     return LS_OK;

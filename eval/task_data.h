@@ -32,6 +32,9 @@ ls_status ls_task_place(ls_status status, const ls_task_data *data, int64_t ques
 /* Examples and prompt of a question, 0 <= question < count; malloc'ed. */
 ls_status ls_task_prompt(char **text, const ls_task_data *data, int64_t question);
 
+/* Any other template, filled with a question's record; malloc'ed. */
+ls_status ls_task_fill(char **text, const char *template, const ls_task_data *data, int64_t question);
+
 typedef struct ls_task_choices {
     char **text; /* [count] without the delimiter */
     int count;   /* at least 2 */

@@ -25,15 +25,14 @@ static ls_status compose(ls_task_tokens *out, const ls_tokenizer *tokenizer, con
         prefix_count = 1;
     }
     const int64_t kept = prefix_count + count <= most ? count : most - prefix_count;
-    if (out->scored < 1 || kept < out->scored || prefix_count + kept <= out->scored)
-        return LS_FAIL(LS_BAD_INPUT,
-                       "an answer of %lld tokens behind a prompt of %lld cannot be scored with a context of %lld",
-                       (long long)out->scored, (long long)(count - out->scored), (long long)most - 1);
+    if (kept < out->scored || prefix_count + kept - out->scored < 1)
+        return LS_FAIL(LS_BAD_INPUT, "a prompt of %lld tokens and an answer of %lld have no room in %lld",
+                       (long long)(count - out->scored), (long long)out->scored, (long long)most);
     out->cut = kept < count;
     out->count = prefix_count + kept;
     out->ids = ls_text_memory(NULL, (size_t)out->count * sizeof *out->ids);
     if (prefix_count > 0) memcpy(out->ids, prefix, (size_t)prefix_count * sizeof *prefix);
-    memcpy(out->ids + prefix_count, text + count - kept, (size_t)kept * sizeof *text);
+    if (kept > 0) memcpy(out->ids + prefix_count, text + count - kept, (size_t)kept * sizeof *text);
     return LS_OK;
 }
 
@@ -52,11 +51,23 @@ ls_status ls_task_encode_pair(ls_task_tokens *out, const ls_tokenizer *tokenizer
         const int64_t shared = common_beginning(before, before_count, whole, whole_count);
         out->torn = shared < before_count;
         out->scored = whole_count - shared;
-        status = compose(out, tokenizer, whole, whole_count, most);
+        status = out->scored > 0 ? compose(out, tokenizer, whole, whole_count, most)
+                                 : LS_FAIL(LS_BAD_INPUT, "an answer without tokens has no probability");
     }
     free(whole);
     free(before);
     free(text);
+    return status;
+}
+
+ls_status ls_task_encode_prompt(ls_task_tokens *out, const ls_tokenizer *tokenizer, const char *prompt, int64_t most)
+{
+    int32_t *ids;
+    int64_t count;
+    *out = (ls_task_tokens){0};
+    LS_TRY(ls_tokenizer_encode(tokenizer, prompt, strlen(prompt), &ids, &count));
+    const ls_status status = compose(out, tokenizer, ids, count, most);
+    free(ids);
     return status;
 }
 

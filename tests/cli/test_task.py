@@ -102,7 +102,7 @@ class MultipleChoice(Task):
                            (b'{"query": "a", "choices": ["a", "b"], "gold": "c"}', "gold"),
                            (b'{"query": "a", "choices": ["a", 3], "gold": 0}', "choice 1"),
                            (b'{"query": "a", "choices": ["a", "b"]}', "gold"), (b"[1]", "object"),
-                           (b'{"query": "a", "choices": ["a", "' + b"y" * 40 + b'"], "gold": 0}', "context"),
+                           (b'{"query": "a", "choices": ["a", "' + b"y" * 40 + b'"], "gold": 0}', "no room in 33"),
                            (b'{"query": "a"', "JSON"), (b"\xff\x00", "")):
             with self.subTest(line):
                 self.write("tasks/questions.jsonl", lines(QUESTIONS[:1]).encode() + b"\n" + line)
@@ -110,6 +110,111 @@ class MultipleChoice(Task):
         for content, says in ((b"", "no questions"), (b"\x1f\x8b\x08", "gunzip")):
             self.write("tasks/questions.jsonl", content)
             self.bad("task", "tasks/arc.yaml", "--model", "run", says=says)
+
+
+EXACT = """\
+kind: exact_match
+data: questions.jsonl
+prompt: "{q}"
+answer: "{a}"
+max_new_tokens: 12
+stop: [" ", "e"]
+"""
+NEW_TOKENS = 12
+
+
+class ExactMatch(Task):
+    def setUp(self):
+        super().setUp()
+        self.write("tasks/words.yaml", EXACT)
+        self.questions = [{"q": prompt, "a": self.written(prompt) if i % 3 else "something else"}
+                          for i, prompt in enumerate(("abc", "gl", "k", "ddd", "a b c d"))]
+        self.write("tasks/questions.jsonl", lines(self.questions))
+
+    def written(self, prompt, *options):
+        """What generate writes before the first stop string."""
+        text = self.document("generate", "--model", "run", "--prompt", prompt, "--max-new-tokens", NEW_TOKENS, "--json",
+                             *options)["text"]
+        return min((text.split(stop)[0] for stop in (" ", "e")), key=len)
+
+    def ask(self, *arguments):
+        document = self.document("task", "tasks/words.yaml", "--model", "run", "--json", "--details", "details.jsonl",
+                                 *arguments)
+        return document, self.details()
+
+    def test_the_whole_model(self):
+        document, details = self.ask()
+        self.assertEqual(("words", "exact_match", 5, 0), tuple(
+            document[key] for key in ("task", "kind", "questions", "prompts_cut")))
+        self.assertNotIn("early_exit", document)
+        self.assertNotIn("self_speculative", document)
+        for line, question in zip(details, self.questions):
+            answer, = line["answers"]
+            self.assertEqual(self.written(question["q"]), answer["text"])
+            self.assertLessEqual(len(answer["text"]), answer["tokens"])
+            self.assertEqual(question["a"].strip(), line["right"])
+            right = question["a"].strip() == answer["text"].strip()
+            self.assertEqual("right" if right else "wrong", answer["outcome"])
+        self.assertEqual(3 / 5, document["autoregressive"]["score"])
+        self.assertEqual(sum(line["answers"][0]["tokens"] for line in details), document["autoregressive"]["tokens"])
+
+    def test_with_an_exit_layer(self):
+        plain, _ = self.ask()
+        for layer, drafts in ((1, 3), (LAYERS - 1, 12)):
+            document, details = self.ask("--exit-layer", layer, "--draft-tokens", drafts)
+            fast, early = document["self_speculative"], document["early_exit"]
+            self.assertIs(True, fast["identical"])
+            for key in ("score", "tokens"):
+                self.assertEqual(plain["autoregressive"][key], document["autoregressive"][key])
+                self.assertEqual(plain["autoregressive"][key], fast[key])
+            self.assertEqual((layer, drafts), (fast["exit_layer"], fast["draft_tokens"]))
+            self.assertAlmostEqual(fast["acceptance"], fast["accepted"] / fast["drafted"], 12)
+            self.assertAlmostEqual(fast["speedup"], document["autoregressive"]["decode_seconds"] / fast["decode_seconds"])
+            self.assertGreater(early["tokens"], 0)
+            self.assertNotIn("acceptance", early)
+            early_right = 0
+            for line, question in zip(details, self.questions):
+                by_mode = {answer["decode"]: answer for answer in line["answers"]}
+                self.assertEqual(by_mode["autoregressive"]["text"], by_mode["self-speculative"]["text"])
+                alone = self.written(question["q"], "--decode", "early-exit", "--exit-layer", layer)
+                self.assertEqual(alone, by_mode["early-exit"]["text"])
+                early_right += alone.strip() == question["a"].strip()
+            self.assertEqual(early_right / 5, early["score"])
+
+    def test_table(self):
+        table = self.good("task", "tasks/words.yaml", "--model", "run", "--exit-layer", "2")
+        for part in ("5 questions", "exact match", "autoregressive", "early-exit", "identical output: yes", "speedup"):
+            self.assertIn(part, table)
+        self.assertNotIn("nan", self.good("task", "tasks/words.yaml", "--model", "run", "limit=1"))
+
+    def test_a_part_counts(self):
+        self.write("tasks/questions.jsonl", lines([{"q": "abc", "a": "no 1 and 2"}, {"q": "abc", "a": "3"}]))
+        document, details = self.ask("extract=[0-9]", "extract_match=last")
+        self.assertEqual(["2", "3"], [line["right"] for line in details])
+        self.assertEqual({"nothing to compare"}, {line["answers"][0]["outcome"] for line in details})
+        self.assertEqual(0, document["autoregressive"]["score"])
+
+    def test_long_prompts_lose_their_beginning(self):
+        self.write("tasks/questions.jsonl", lines([{"q": "x" * 100 + "y" * 20, "a": "b"}, {"q": "y" * 20, "a": "b"}]))
+        status, out, err = self.call("task", "tasks/words.yaml", "--model", "run", "--json", "--details", "details.jsonl")
+        self.assertEqual((0, 1), (status, json.loads(out)["prompts_cut"]))
+        self.assertIn("1 prompts did not fit", err)
+        cut, whole = self.details()
+        self.assertEqual(whole["answers"], cut["answers"])
+
+    def test_wrong_use(self):
+        run = "--model", "run"
+        self.bad("task", "tasks/words.yaml", *run, "--exit-layer", LAYERS, says=str(LAYERS))
+        self.bad("task", "tasks/words.yaml", *run, "--draft-tokens", 2, says="--exit-layer")
+        self.bad("task", "tasks/arc.yaml", *run, "--exit-layer", 1, says="multiple choice")
+        for override, says in (("max_new_tokens=32", "max_new_tokens"), ("extract=(", "extract"), ("stop=['']", "stop"),
+                               ("choices=[a, b]", "choices"), ("extract=[0-9]", "line 1"), ("shots=1", "shots_from")):
+            with self.subTest(override):
+                self.bad("task", "tasks/words.yaml", *run, override, says=says)
+        self.write("tasks/words.yaml", EXACT.replace('answer: "{a}"\n', ""))
+        self.bad("task", "tasks/words.yaml", *run, says=("tasks/words.yaml:1", "answer"))
+        self.write("tasks/words.yaml", EXACT.replace('"{a}"', '"{b}"'))
+        self.bad("task", "tasks/words.yaml", *run, says=("questions.jsonl, line 1", '"b"'))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,21 @@ prompt: "Q: {query}\\nA:"
 choices: "{choices}"
 gold: gold
 """
-SHARED = "threads", "processes"
+WRITTEN = """\
+kind: exact_match
+data: questions.jsonl
+prompt: "Q: {query}\\nA:"
+answer: "{choices}"
+max_new_tokens: 9
+stop: ["e"]
+"""
+CLOCKS = ("threads", "processes", "prefill_seconds", "decode_seconds", "tokens_per_second", "speedup", "speedup_low",
+          "speedup_high")
+
+
+def without_clocks(document):
+    return {key: without_clocks(value) if isinstance(value, dict) else value for key, value in document.items()
+            if key not in CLOCKS}
 
 
 class Task(ranks.RanksTest):
@@ -21,6 +35,7 @@ class Task(ranks.RanksTest):
         super().setUp()
         self.good("train", "config.yaml", "training.steps=6", "checkpoint.every=6", "evaluation.every=0")
         self.write("task.yaml", TASK)
+        self.write("written.yaml", WRITTEN)
         self.ask(7)
 
     def ask(self, count):
@@ -32,13 +47,19 @@ class Task(ranks.RanksTest):
         """What rank 0 prints, and the details."""
         status, out, err = self.finish(self.launch(size, *arguments, "--details", f"details{size}.jsonl"))
         self.assertEqual(0, status, err)
-        document = {key: value for key, value in json.loads(out).items() if key not in SHARED}
-        return document, self.read(f"details{size}.jsonl")
+        return without_clocks(json.loads(out)), self.read(f"details{size}.jsonl")
 
     def test_the_same_document(self):
         command = "task", "task.yaml", "--model", "run", "--json"
         alone = self.answer_of(1, *command)
         self.assertEqual(7, alone[0]["questions"])
+        for size in (2, 3):
+            self.assertEqual(alone, self.answer_of(size, *command))
+
+    def test_the_same_answers(self):
+        command = "task", "written.yaml", "--model", "run", "--json", "--exit-layer", "2", "--draft-tokens", "3"
+        alone = self.answer_of(1, *command)
+        self.assertEqual((7, True), (alone[0]["questions"], alone[0]["self_speculative"]["identical"]))
         for size in (2, 3):
             self.assertEqual(alone, self.answer_of(size, *command))
 

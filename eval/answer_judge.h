@@ -1,0 +1,33 @@
+/* Whether an answer is right: what the task file says of it. */
+#ifndef LS_EVAL_ANSWER_JUDGE_H
+#define LS_EVAL_ANSWER_JUDGE_H
+
+#include "eval/task_data.h"
+
+/* X(name, text for the details) */
+#define LS_OUTCOME_LIST(X)                                                                                             \
+    X(RIGHT, "right")                                                                                                  \
+    X(WRONG, "wrong")                                                                                                  \
+    X(NOTHING, "nothing to compare") /* the pattern does not match */
+
+typedef enum ls_outcome {
+#define LS_OUTCOME_ENUM(name, text) LS_OUTCOME_##name,
+    LS_OUTCOME_LIST(LS_OUTCOME_ENUM)
+#undef LS_OUTCOME_ENUM
+} ls_outcome;
+
+extern const char *const ls_outcome_names[];
+
+typedef struct ls_answer_judge ls_answer_judge;
+
+/* `data` must stay. */
+ls_status ls_answer_judge_create(ls_answer_judge **out, const ls_task_data *data);
+void ls_answer_judge_destroy(ls_answer_judge *judge);
+/* The part of the right text that counts; malloc'ed. LS_BAD_INPUT where there is none. */
+ls_status ls_answer_judge_right(char **part, const ls_answer_judge *judge, int64_t question);
+/* The part of an answer that counts; malloc'ed, NULL: none. */
+ls_status ls_answer_judge_part(char **part, const ls_answer_judge *judge, const char *text);
+/* text: valid UTF-8. */
+ls_status ls_answer_judge_run(ls_outcome *outcome, const ls_answer_judge *judge, int64_t question, const char *text);
+
+#endif
