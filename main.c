@@ -36,7 +36,7 @@ static void print_help(FILE *file)
     (void)fprintf(file,
                   "\n'layerskip COMMAND --help' tells all of a command's options, 'layerskip --version' the version.\n"
                   "Exit status: 0 success, 2 bad input or a failure the message explains, 75 another process of the\n"
-                  "run was lost, 130 stopped by a signal.\n");
+                  "run or a GPU was lost, 130 stopped by a signal.\n");
 }
 
 static int run(int argc, char **argv)

@@ -17,6 +17,7 @@
     X(NOT_FINITE, 2, "value not finite")    /* NaN or infinity in a loss or gradient */                                \
     X(UNSUPPORTED, 2, "not supported here") /* this build or machine lacks it */                                       \
     X(LOST, 75, "process lost")             /* another process of the run; starting again may help */                  \
+    X(DEVICE_FAILED, 75, "device failed")   /* a GPU, at what it has done before; likewise */                          \
     X(INTERNAL, 70, "internal error")       /* a bug of ours */                                                        \
     X(INTERRUPTED, 130, "interrupted")      /* SIGINT or SIGTERM, state saved */                                       \
     X(HELP_SHOWN, 0, "help shown")          /* nothing left to do and nothing to say */

@@ -16,6 +16,7 @@ typedef struct ls_standing {
     _Atomic int64_t moved_at; /* milliseconds of the machine's clock */
     _Atomic int rank, process;
     _Atomic int reported; /* of the first: somebody has printed the table */
+    _Atomic int verdict;  /* ls_status by which it ends where a new start would end the same way; LS_OK: none */
 } ls_standing;
 
 typedef struct ls_watch ls_watch;
@@ -62,7 +63,7 @@ struct ls_comm {
     pthread_mutex_t guard;           /* of the next */
     const ls_bucket_engine *watched; /* `buckets`, while the watchdog may call them; else NULL */
     bool broken;                     /* no message can be sent any more */
-    _Atomic bool ending;             /* somebody has said why, and ends the process */
+    _Atomic bool ending;             /* a thread says why, and ends the process */
     void *state;                     /* the engine's */
     void *bucket_state;              /* of `buckets`, where those are not the engine's */
 };
@@ -92,7 +93,11 @@ ls_status ls_comm_nccl_open(ls_comm *comm, ls_exec *exec);
 void ls_comm_moved(ls_comm *comm); /* something arrived, or a phase began */
 ls_status ls_watch_start(ls_comm *comm);
 void ls_watch_stop(ls_comm *comm);
-/* The failure of this rank alone, after which no message can be sent: says it and ends the process. */
+/* The failure of this rank alone, after which no message can be sent: says it and ends the process, by 75 where a new
+ * start may help. Else neighbours end by the same status, and the launcher ends the ranks elsewhere by it. */
 _Noreturn void ls_watch_drop_out(ls_comm *comm, ls_status status);
+/* Who has lost touch with the others asks here first why that may be: does not return where another rank has said that
+ * a new start would not help. */
+void ls_watch_heed(ls_comm *comm);
 
 #endif

@@ -321,6 +321,7 @@ static void leave(ls_comm *comm)
 {
     engine_state *state = state_of(comm);
     if (comm->broken) {
+        ls_watch_heed(comm);
         (void)fprintf(stderr, "layerskip: %s\n", ls_error_text());
         (void)MPI_Abort(state->world, ls_status_exit(LS_LOST));
     }

@@ -19,7 +19,8 @@
 
 enum {
     LOOK_MILLISECONDS = 250,
-    TABLE_MILLISECONDS = 2000, /* that the other ranks leave the one that prints the table */
+    TABLE_MILLISECONDS = 2000,    /* that the other ranks leave the one that prints the table */
+    LAUNCHER_MILLISECONDS = 3000, /* until it has ended the ranks of all machines when one has failed */
     ABORT_SECONDS = 5,
 };
 
@@ -74,7 +75,6 @@ static _Noreturn void end(ls_comm *comm, ls_status status)
 {
     pthread_t thread;
     struct timespec deadline;
-    atomic_store(&comm->ending, true);
     (void)fflush(stderr);
     (void)clock_gettime(CLOCK_REALTIME, &deadline);
     deadline.tv_sec += ABORT_SECONDS;
@@ -82,17 +82,47 @@ static _Noreturn void end(ls_comm *comm, ls_status status)
     _exit(ls_status_exit(status));
 }
 
+/* One thread speaks, and the other waits for the end: what the watchdog does to the GPU's work looks to the main thread
+ * like a failure of the GPU. */
+static void claim_the_end(ls_comm *comm)
+{
+    while (atomic_exchange(&comm->ending, true)) rest(LOOK_MILLISECONDS);
+}
+
+static void heed_neighbours(ls_comm *comm)
+{
+    for (int i = 0; i < comm->neighbours && comm->standings != NULL; i++) {
+        const ls_status verdict = (ls_status)atomic_load(&comm->standings[i].verdict);
+        if (verdict != LS_OK) end(comm, verdict);
+    }
+}
+
+void ls_watch_heed(ls_comm *comm)
+{
+    claim_the_end(comm);
+    heed_neighbours(comm);
+    if (comm->size > comm->neighbours) rest(LAUNCHER_MILLISECONDS);
+}
+
+static bool new_start_may_help(ls_status status) { return ls_status_exit(status) == ls_status_exit(LS_LOST); }
+
 _Noreturn void ls_watch_drop_out(ls_comm *comm, ls_status status)
 {
-    /* What the watchdog does to the GPU's work looks like a failure of the GPU. */
-    while (atomic_load(&comm->ending)) rest(LOOK_MILLISECONDS);
-    (void)fprintf(stderr, "layerskip: rank %d on %s ends: %s; --resume continues from the newest checkpoint\n",
-                  comm->rank, comm->host, ls_error_text());
+    const bool again = new_start_may_help(status);
+    claim_the_end(comm);
+    if (again)
+        heed_neighbours(comm);
+    else if (comm->own != NULL)
+        atomic_store(&comm->own->verdict, (int)status);
+    (void)fprintf(stderr, "layerskip: rank %d on %s ends: %s%s\n", comm->rank, comm->host, ls_error_text(),
+                  again ? "; --resume continues from the newest checkpoint" : "");
     end(comm, status);
 }
 
 static void lost(ls_comm *comm, int neighbour)
 {
+    claim_the_end(comm);
+    heed_neighbours(comm);
     const ls_standing *standing = &comm->standings[neighbour];
     (void)fprintf(stderr,
                   "layerskip: rank %d: lost rank %d (process %d on %s) at its step %lld, %s; this process ends, and "
@@ -104,6 +134,7 @@ static void lost(ls_comm *comm, int neighbour)
 
 static void out_of_touch(ls_comm *comm, const char *reason)
 {
+    ls_watch_heed(comm);
     (void)fprintf(stderr,
                   "layerskip: rank %d on %s lost touch with the other GPUs: %s; this process ends, and --resume "
                   "continues from the newest checkpoint\n",
@@ -113,6 +144,8 @@ static void out_of_touch(ls_comm *comm, const char *reason)
 
 static void stuck(ls_comm *comm, int64_t timeout)
 {
+    claim_the_end(comm);
+    heed_neighbours(comm);
     if (atomic_exchange(&comm->standings->reported, 1) != 0) {
         rest(TABLE_MILLISECONDS);
         end(comm, LS_LOST);

@@ -173,8 +173,10 @@ static void run_plan(ls_exec *exec, const ls_sdpa_plan *plan, call *with, const 
     with->tensor[LS_SDPA_FIRST_KEY] = (void *)(uintptr_t)keys;
     const cudnnStatus_t status = execute(attention, plan, with, scratch);
     if (status != CUDNN_STATUS_SUCCESS && exec->status == LS_OK)
-        exec->status = LS_FAIL(LS_IO, "cuDNN failed at attention of %lld samples of %lld positions: %s",
-                               (long long)shape->n, (long long)shape->T, attention->cudnn.cudnnGetErrorString(status));
+        exec->status =
+            LS_FAIL(status == CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED ? LS_NO_MEMORY : LS_DEVICE_FAILED,
+                    "cuDNN failed at attention of %lld samples of %lld positions: %s", (long long)shape->n,
+                    (long long)shape->T, attention->cudnn.cudnnGetErrorString(status));
 }
 
 /* Scratch of a call: what either implementation wants. */

@@ -26,7 +26,7 @@ bool ls_cuda_ok(ls_exec *exec, cudaError_t error, const char *what)
     if (error == cudaErrorMemoryAllocation)
         exec->status = LS_FAIL(LS_NO_MEMORY, "out of GPU memory while %s; " ADVICE, what);
     else
-        exec->status = LS_FAIL(LS_IO, "the GPU failed while %s: %s (%s)", what, cudaGetErrorString(error),
+        exec->status = LS_FAIL(LS_DEVICE_FAILED, "the GPU failed while %s: %s (%s)", what, cudaGetErrorString(error),
                                cudaGetErrorName(error));
     return false;
 }

@@ -241,7 +241,8 @@ static void run_plan(ls_exec *exec, const plan *known, void *out, const void *a,
         status = lt->cublasLtMatmul(lt->handle, known->operation, &alpha, b, known->first, a, known->second, &beta, out,
                                     known->out, out, known->out, &known->algorithm, workspace, WORKSPACE, cuda->stream);
     if (status != CUBLAS_STATUS_SUCCESS && exec->status == LS_OK)
-        exec->status = LS_FAIL(LS_IO, "cuBLASLt failed at a product of %lld x %lld x %lld: %s", (long long)known->key.M,
+        exec->status = LS_FAIL(status == CUBLAS_STATUS_ALLOC_FAILED ? LS_NO_MEMORY : LS_DEVICE_FAILED,
+                               "cuBLASLt failed at a product of %lld x %lld x %lld: %s", (long long)known->key.M,
                                (long long)known->key.N, (long long)known->key.K, lt->cublasLtGetStatusString(status));
 }
 

@@ -277,10 +277,9 @@ cudaError_t cudaEventElapsedTime(float *milliseconds, cudaEvent_t from, cudaEven
 /* `work` runs in the stream's turn. */
 int hostcuda_enqueue(cudaStream_t stream, int (*work)(void *), void *argument)
 {
-    if (entry() != cudaSuccess) return 1;
+    if (const cudaError_t error = entry(); error != cudaSuccess) return error;
     const std::shared_ptr<void> kept(argument, free); /* a graph may run the work again */
-    return enqueue(stream_of(stream), [=] { return work(kept.get()) ? cudaErrorLaunchFailure : cudaSuccess; }) !=
-           cudaSuccess;
+    return enqueue(stream_of(stream), [=] { return work(kept.get()) ? cudaErrorLaunchFailure : cudaSuccess; });
 }
 /* The same for work that other processes have a part in: `ready` is asked, when all before it in the stream is done,
  * until it gives true. */

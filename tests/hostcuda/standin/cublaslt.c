@@ -338,5 +338,7 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t desc
     job *j = malloc(sizeof *j);
     if (j == NULL) return CUBLAS_STATUS_ALLOC_FAILED;
     *j = (job){*how, *la, *lb, *ld, A, B, D, *(const float *)alpha, *(const float *)beta};
-    return hostcuda_enqueue(stream, run, j) != 0 ? CUBLAS_STATUS_EXECUTION_FAILED : CUBLAS_STATUS_SUCCESS;
+    const int error = hostcuda_enqueue(stream, run, j);
+    if (error == cudaErrorMemoryAllocation) return CUBLAS_STATUS_ALLOC_FAILED;
+    return error != cudaSuccess ? CUBLAS_STATUS_EXECUTION_FAILED : CUBLAS_STATUS_SUCCESS;
 }

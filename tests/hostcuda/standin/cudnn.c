@@ -595,5 +595,7 @@ cudnnStatus_t cudnnBackendExecute(cudnnHandle_t handle, cudnnBackendDescriptor_t
     memcpy((void *)e->pointers, pointers->values, sizeof(void *) * (size_t)pointers->count);
     memcpy((void *)&e->workspace, workspace->values, sizeof(void *));
     take_values(e);
-    return hostcuda_enqueue(handle->stream, run, e) != 0 ? CUDNN_STATUS_EXECUTION_FAILED : CUDNN_STATUS_SUCCESS;
+    const int error = hostcuda_enqueue(handle->stream, run, e);
+    if (error == cudaErrorMemoryAllocation) return CUDNN_STATUS_INTERNAL_ERROR_DEVICE_ALLOCATION_FAILED;
+    return error != cudaSuccess ? CUDNN_STATUS_EXECUTION_FAILED : CUDNN_STATUS_SUCCESS;
 }

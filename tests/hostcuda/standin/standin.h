@@ -6,8 +6,7 @@
 #include <stddef.h>
 
 /* `work(argument)` runs in the stream's turn, not before; not 0 from it is a failure of the device. `argument` is
- * freed.
- */
+ * freed. Returns a cudaError_t. */
 int hostcuda_enqueue(cudaStream_t stream, int (*work)(void *), void *argument);
 /* The same for what other processes have a part in: asked until ready(argument) is not 0. */
 int hostcuda_enqueue_when(cudaStream_t stream, int (*ready)(void *), int (*work)(void *), void *argument);

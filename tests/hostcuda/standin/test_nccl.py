@@ -291,11 +291,11 @@ class Lost(device_ranks.DeviceRanksTest):
 
     def test_one_gpu_fails(self):
         """It says so and ends, and the other with it."""
-        mpirun, processes = self.begin(2, "training.steps=5000", each={1: {"fail_in": 30000, "failure": 999}})
+        mpirun, processes = self.begin(2, "training.steps=5000", each={1: {"fail_in": 4000, "failure": 999}})
         self.wait_for_end(processes[1])
         status, err = self.end_soon(mpirun, processes)
-        self.assertNotEqual(0, status)
-        self.assertRegex(err, r"layerskip: rank 1 on \S+ ends: the GPU failed while .*--resume")
+        self.assertEqual(75, status, err)
+        self.assertRegex(err, r"layerskip: rank 1 on \S+ ends: .*\bfailed .*--resume")
         self.assertIn("lost rank 1", err)
 
     def test_one_gpu_fails_before_the_first_step(self):
@@ -314,6 +314,42 @@ class Lost(device_ranks.DeviceRanksTest):
         self.assertEqual(75, status, err)
         self.assertIn("parallel.timeout", err)
         self.assertEqual({0, 1}, self.aborted())
+
+    def test_one_gpu_out_of_memory(self):
+        """One sentence, without the hope of a new start; all ranks end by one status, whichever fails."""
+        for rank in (0, 1):
+            mpirun, processes = self.begin(3, "training.steps=5000", "--auto-resume",
+                                           each={rank: {"fail_in": 4000, "failure": 2}})
+            self.wait_for_end(processes[rank])
+            status, err = self.end_soon(mpirun, processes)
+            said = [line for line in err.splitlines() if line.startswith("layerskip:")]
+            self.assertEqual((2, 1), (status, len(said)), err)
+            self.assertRegex(said[0], rf"^layerskip: rank {rank} on \S+ ends: (out of GPU memory|\w+ failed at) ")
+            self.assertNotIn("--resume", err)
+
+    def resilient(self, failure):
+        """Two processes under run-resilient; the GPU of rank 1 fails once, after the first checkpoint."""
+        shutil.rmtree(self.path("run"), ignore_errors=True)
+        self.write("once", f"#!/bin/sh\nif [ $OMPI_COMM_WORLD_RANK = 1 ] && ! [ -e {failure} ]; then touch {failure}\n"
+                           "export HOSTCUDA_FAIL_IN=4000; fi\nexec \"$@\"\n")
+        os.chmod(self.path("once"), 0o700)
+        told = self.device_environment({"failure": failure})
+        script = os.path.join(program.SOURCE, "scripts", "run-resilient")
+        return ranks.subprocess.run(
+            [script, "--wait", "0", "--restarts", "2", ranks.MPIRUN, "--oversubscribe", "-np", "2", "./once",
+             program.PROGRAM, "train", "config.yaml", "device=cuda", "training.steps=16", "checkpoint.every=2",
+             "evaluation.every=0"],
+            cwd=self.folder, env=ranks.environment() | told, capture_output=True, text=True, timeout=600, check=False)
+
+    def test_run_resilient(self):
+        """It starts again after a GPU has failed, and not after one was too small."""
+        again = self.resilient(999)
+        self.assertEqual((0, 1), (again.returncode, again.stderr.count("starting again")), again.stderr)
+        self.assertIn("ended with status 75; starting again", again.stderr)
+        self.assertEqual("step-00000016.h5", self.checkpoints()[-1])
+        stopped = self.resilient(2)
+        self.assertEqual((2, 0), (stopped.returncode, stopped.stderr.count("starting again")), stopped.stderr)
+        self.assertRegex(stopped.stderr, "ends: (out of GPU memory|\\w+ failed at) ")
 
     def test_nccl_fails(self):
         mpirun, processes = self.begin(2, "training.steps=5000", each={1: {"nccl_fail_in": 300}})
