@@ -123,6 +123,7 @@ static ls_status describe(cJSON *document, ls_train_config *config, const ls_ins
 {
     LS_TRY(ls_inspect_ask_token_file(config));
     (void)cJSON_AddStringToObject(document, "kind", "config");
+    if (config->run_dir != NULL) (void)cJSON_AddStringToObject(document, "run_dir", config->run_dir);
     LS_TRY(ls_inspect_add_model(document, &config->model));
     return ls_inspect_add_schedule(document, config, steps);
 }
