@@ -39,15 +39,23 @@ ls_status ls_comm_open(ls_comm **out)
     comm->size = 1;
     (void)pthread_mutex_init(&comm->guard, NULL);
     (void)gethostname(comm->host, sizeof comm->host - 1);
-    const ls_status status = join(comm);
-    if (status != LS_OK) {
-        free(comm);
+    ls_status status = join(comm);
+    if (comm->engine == NULL) {
+        if (status == LS_OK) *out = comm;
+        if (status != LS_OK) ls_comm_close(comm);
         return status;
     }
+    /* Who has not joined all of the way can neither agree with the others nor leave together with them. */
+    if (status != LS_OK) ls_watch_drop_out(comm, status);
     ls_comm_stand(comm, 0, LS_COMM_STARTING);
-    if (comm->engine != NULL) LS_TRY(ls_watch_start(comm));
-    *out = comm;
-    return LS_OK;
+    status = ls_comm_agree(comm, ls_watch_start(comm));
+    if (status == LS_OK) {
+        *out = comm;
+        return LS_OK;
+    }
+    if (status != LS_LOST) ls_comm_say(comm, status);
+    ls_comm_close(comm);
+    return status;
 }
 
 void ls_comm_close(ls_comm *comm)

@@ -7,8 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-/* Before any process ends: a launcher that sees one fail may end rank 0 before it has spoken. */
-static void say_first(ls_comm *comm, ls_status status)
+void ls_comm_say(ls_comm *comm, ls_status status)
 {
     if (status != LS_OK && ls_error_text()[0] != '\0') (void)fprintf(stderr, "layerskip: %s\n", ls_error_text());
     (void)fflush(stderr);
@@ -24,7 +23,7 @@ ls_status ls_comm_run(ls_status (*work)(ls_comm *comm, void *context), void *con
     if (rank > 0) ls_log_set_quiet(1);
     ls_status status = work(comm, context);
     if (status != LS_LOST) status = ls_comm_agree(comm, status);
-    if (status != LS_LOST && ls_comm_size(comm) > 1) say_first(comm, status);
+    if (status != LS_LOST && ls_comm_size(comm) > 1) ls_comm_say(comm, status);
     ls_comm_close(comm);
     if (rank > 0) ls_error_clear();
     return status;

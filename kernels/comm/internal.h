@@ -90,6 +90,8 @@ ls_status ls_comm_mpi_open(ls_comm *comm);
 /* Takes over the buckets; exec is on a GPU. Fails on all ranks alike. */
 ls_status ls_comm_nccl_open(ls_comm *comm, ls_exec *exec);
 
+/* What all have agreed on is said before any process ends: a launcher that sees one fail may end rank 0 at once. */
+void ls_comm_say(ls_comm *comm, ls_status status);
 void ls_comm_moved(ls_comm *comm); /* something arrived, or a phase began */
 ls_status ls_watch_start(ls_comm *comm);
 void ls_watch_stop(ls_comm *comm);

@@ -388,8 +388,10 @@ ls_status ls_comm_mpi_open(ls_comm *comm)
     int given;
     comm->state = state;
     state->world = MPI_COMM_WORLD;
-    if (MPI_Init_thread(NULL, NULL, MPI_THREAD_FUNNELED, &given) != MPI_SUCCESS)
+    if (MPI_Init_thread(NULL, NULL, MPI_THREAD_FUNNELED, &given) != MPI_SUCCESS) {
+        free(state);
         return LS_FAIL(LS_UNSUPPORTED, "MPI does not start on %s", comm->host);
+    }
     (void)MPI_Comm_set_errhandler(state->world, MPI_ERRORS_RETURN);
     (void)MPI_Comm_rank(state->world, &comm->rank);
     (void)MPI_Comm_size(state->world, &comm->size);

@@ -178,6 +178,14 @@ static void *watch(void *argument)
     }
 }
 
+static void destroy(ls_watch *self)
+{
+    for (int i = 0; i < self->count; i++)
+        if (self->files[i].fd >= 0) (void)close(self->files[i].fd);
+    free(self->files);
+    free(self);
+}
+
 ls_status ls_watch_start(ls_comm *comm)
 {
     if (comm->watch != NULL) return LS_OK;
@@ -199,9 +207,8 @@ ls_status ls_watch_start(ls_comm *comm)
     comm->watch = self;
     if (files[comm->neighbours].fd >= 0 && pthread_create(&self->thread, NULL, watch, comm) == 0) return LS_OK;
     comm->watch = NULL;
-    free(files);
-    free(self);
-    return LS_FAIL(LS_IO, "cannot start the watchdog on %s", comm->host);
+    destroy(self);
+    return LS_FAIL(LS_IO, "cannot start the watchdog");
 }
 
 void ls_watch_stop(ls_comm *comm)
@@ -210,9 +217,6 @@ void ls_watch_stop(ls_comm *comm)
     if (self == NULL) return;
     (void)eventfd_write(self->files[self->count - 1].fd, 1);
     (void)pthread_join(self->thread, NULL);
-    for (int i = 0; i < self->count; i++)
-        if (self->files[i].fd >= 0) (void)close(self->files[i].fd);
-    free(self->files);
-    free(self);
+    destroy(self);
     comm->watch = NULL;
 }
