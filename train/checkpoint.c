@@ -99,8 +99,8 @@ void ls_checkpoint_clean(const char *run_dir)
     char *folder = checkpoints_folder(run_dir);
     DIR *directory = opendir(folder);
     for (const struct dirent *entry; directory != NULL && (entry = readdir(directory)) != NULL;) {
-        const size_t length = strlen(entry->d_name);
-        if (length < 4 || strcmp(entry->d_name + length - 4, ".tmp") != 0) continue;
+        /* MPI's own temporary files have names that begin like the file's. */
+        if (strncmp(entry->d_name, "step-", 5) != 0 || strstr(entry->d_name, ".h5.tmp") == NULL) continue;
         char *path = ls_file_join(folder, entry->d_name);
         (void)unlink(path);
         free(path);
