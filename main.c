@@ -1,4 +1,5 @@
 /* The door: a table of subcommands, nothing else. */
+#include "core/interrupt.h"
 #include "core/threads.h"
 #include "data/commands.h"
 #include "eval/commands.h"
@@ -69,6 +70,7 @@ static int run(int argc, char **argv)
 int main(int argc, char **argv)
 {
     ls_threads_settle(argv);
+    ls_interrupt_take();
     ls_comm_hush();
     const int status = run(argc, argv);
     errno = 0;

@@ -1,37 +1,72 @@
-/* The handler only sets a flag; the second signal restores the default and is raised again. */
+/* One thread waits for the signals; see interrupt.h. */
 #include "core/interrupt.h"
 
+#include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <stddef.h>
 
-static atomic_int received; /* lock-free, so a handler may touch it (C17 7.14.1.1) */
+#define STACK_BYTES ((size_t)256 << 10)
 
-static void on_signal(int number)
+static atomic_int received;
+static atomic_bool taken, asking;
+
+static bool is_ignored(int number)
 {
-    int none = 0;
-    if (atomic_compare_exchange_strong(&received, &none, number)) return;
-    if (number == SIGHUP) return; /* a terminal that closes sends several */
-    /* Dying of the signal itself tells the parent what happened; it is delivered when this handler returns. */
+    struct sigaction action;
+    return sigaction(number, NULL, &action) == 0 && action.sa_handler == SIG_IGN;
+}
+
+/* Dying of the signal itself tells the parent what happened. */
+static void die_of(int number)
+{
+    sigset_t one;
+    (void)sigemptyset(&one);
+    (void)sigaddset(&one, number);
     (void)signal(number, SIG_DFL);
+    (void)pthread_sigmask(SIG_UNBLOCK, &one, NULL);
     (void)raise(number);
 }
 
-static void catch_unless_ignored(int number)
+static void *wait_for_signals(void *argument)
 {
-    struct sigaction action;
-    if (sigaction(number, NULL, &action) != 0 || action.sa_handler == SIG_IGN) return;
-    action = (struct sigaction){.sa_handler = on_signal, .sa_flags = SA_RESTART};
-    (void)sigemptyset(&action.sa_mask);
-    (void)sigaction(number, &action, NULL);
+    const sigset_t *signals = argument;
+    for (;;) {
+        int number, none = 0;
+        if (sigwait(signals, &number) != 0) continue;
+        if (atomic_load(&asking)) {
+            if (atomic_compare_exchange_strong(&received, &none, number)) continue;
+            if (number == SIGHUP) continue; /* a terminal that closes sends several */
+        }
+        die_of(number);
+    }
+    return NULL;
+}
+
+void ls_interrupt_take(void)
+{
+    static const int numbers[] = {SIGINT, SIGTERM, SIGHUP, SIGUSR1};
+    static sigset_t signals; /* the thread's */
+    if (atomic_exchange(&taken, true)) return;
+    (void)sigemptyset(&signals);
+    for (size_t i = 0; i < sizeof numbers / sizeof numbers[0]; i++)
+        if (!is_ignored(numbers[i])) (void)sigaddset(&signals, numbers[i]);
+    (void)pthread_sigmask(SIG_BLOCK, &signals, NULL);
+    pthread_attr_t attributes;
+    pthread_t thread;
+    (void)pthread_attr_init(&attributes);
+    (void)pthread_attr_setdetachstate(&attributes, PTHREAD_CREATE_DETACHED);
+    (void)pthread_attr_setstacksize(&attributes, STACK_BYTES);
+    /* Without the thread signals do what they do by themselves. */
+    if (pthread_create(&thread, &attributes, wait_for_signals, &signals) != 0)
+        (void)pthread_sigmask(SIG_UNBLOCK, &signals, NULL);
+    (void)pthread_attr_destroy(&attributes);
 }
 
 void ls_interrupt_install(void)
 {
-    catch_unless_ignored(SIGINT);
-    catch_unless_ignored(SIGTERM);
-    catch_unless_ignored(SIGUSR1);
-    catch_unless_ignored(SIGHUP);
+    ls_interrupt_take();
+    atomic_store(&asking, true);
     (void)signal(SIGXFSZ, SIG_IGN);
 }
 

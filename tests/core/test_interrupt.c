@@ -2,20 +2,35 @@
 #include "core_check.h"
 #include "core/interrupt.h"
 
+#include <pthread.h>
 #include <signal.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* The signals of a comma-separated play, raised in turn; each survived one is reported on standard output. */
+/* Sends a signal to this process and lets whoever takes it do so. */
+static void deliver(int number)
+{
+    sigset_t pending;
+    (void)kill(getpid(), number);
+    do {
+        (void)usleep(1000);
+        (void)sigpending(&pending);
+    } while (sigismember(&pending, number));
+    (void)usleep(200000);
+}
+
+/* The signals of a play, sent in turn; each survived one is reported on standard output. */
 static void play(void *context)
 {
+    ls_interrupt_take();
     ls_interrupt_install();
     ls_interrupt_install();
     (void)printf("%d:%d ", ls_interrupt_requested(), ls_interrupt_signal());
     for (const int *number = context; *number != 0; number++) {
         (void)fflush(stdout);
-        (void)raise(*number);
+        deliver(*number);
         ls_interrupt_install(); /* must not forget what came */
         (void)printf("%d:%d ", ls_interrupt_requested(), ls_interrupt_signal() == *number);
     }
@@ -52,6 +67,56 @@ static void hang_ups_ask_once(void **state)
     assert_true(WIFSIGNALED(status));
     assert_int_equal(WTERMSIG(status), SIGTERM);
     assert_string_equal(output, "0:0 1:1 1:1 ");
+}
+
+static void play_early(void *context)
+{
+    ls_interrupt_take();
+    deliver(*(const int *)context);
+    (void)printf("alive");
+}
+
+static void before_installing_it_ends(void **state)
+{
+    (void)state;
+    static int numbers[] = {SIGINT, SIGTERM, SIGHUP, SIGUSR1};
+    for (size_t i = 0; i < 4; i++) {
+        char output[64];
+        const int status = check_in_child(play_early, &numbers[i], 1, output, sizeof output);
+        assert_true(WIFSIGNALED(status));
+        assert_int_equal(WTERMSIG(status), numbers[i]);
+        assert_string_equal(output, "");
+    }
+}
+
+/* No thread but the one that takes signals may be interrupted, those that come later included. */
+static void *blocked_here(void *argument)
+{
+    sigset_t blocked;
+    (void)pthread_sigmask(SIG_BLOCK, NULL, &blocked);
+    *(bool *)argument = sigismember(&blocked, SIGINT) && sigismember(&blocked, SIGTERM) &&
+                        sigismember(&blocked, SIGHUP) && sigismember(&blocked, SIGUSR1);
+    return NULL;
+}
+
+static void play_threads(void *context)
+{
+    (void)context;
+    bool first = false, later = false;
+    pthread_t thread;
+    ls_interrupt_install();
+    (void)blocked_here(&first);
+    if (pthread_create(&thread, NULL, blocked_here, &later) == 0) (void)pthread_join(thread, NULL);
+    (void)printf("%d:%d", first, later);
+}
+
+static void threads_are_left_alone(void **state)
+{
+    (void)state;
+    char output[64];
+    const int status = check_in_child(play_threads, NULL, 1, output, sizeof output);
+    CHECK_CHILD_EXITS(status, 0);
+    assert_string_equal(output, "1:1");
 }
 
 static void play_ignored(void *context)
@@ -92,6 +157,8 @@ int main(void)
         cmocka_unit_test(first_asks),
         cmocka_unit_test(second_ends),
         cmocka_unit_test(hang_ups_ask_once),
+        cmocka_unit_test(before_installing_it_ends),
+        cmocka_unit_test(threads_are_left_alone),
         cmocka_unit_test(ignored_stays_ignored),
         cmocka_unit_test(file_limit_is_no_death),
     };

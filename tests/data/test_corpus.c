@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/wait.h>
+#include <unistd.h>
 
 static void make_tree(void)
 {
@@ -133,7 +134,8 @@ static void list_interrupted(void *context)
 {
     ls_corpus corpus = {.text_field = "text"};
     ls_interrupt_install();
-    (void)raise(SIGINT);
+    (void)kill(getpid(), SIGINT);
+    while (!ls_interrupt_requested()) (void)usleep(1000);
     const ls_status status = ls_corpus_add(&corpus, context);
     (void)printf("%s: %s", ls_status_name(status), ls_error_text());
     ls_corpus_destroy(&corpus);
