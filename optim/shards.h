@@ -34,6 +34,7 @@ typedef struct ls_shards {
     ls_shard *list; /* [count] in order of the block */
     int count;
     int64_t kept;  /* elements, of all buckets */
+    size_t held;   /* bytes of weights that are noted and wait for more */
     float *summed; /* [kept] ZeRO-2's gradients, in the process's own memory; else NULL */
 } ls_shards;
 
@@ -47,7 +48,8 @@ ls_status ls_shards_ready(ls_shards *shards, float *gradients, int part);
 /* Starts what has not been started, and waits: kept elements then hold the sums over all ranks. ZeRO-2 adds the sums to
  * `summed` instead and empties the block, whose memory is given back bucket by bucket. */
 ls_status ls_shards_reduce(ls_shards *shards, float *gradients);
-/* Starts to bring the kept elements of one bucket to all ranks; ls_shards_wait ends it for all buckets. */
+/* Starts to bring the kept elements of a bucket to all ranks. They are asked for in their order, all of them, since
+ * GPUs bring several at once; then ls_shards_wait ends it. */
 ls_status ls_shards_publish(ls_shards *shards, int index, void *weights, size_t element_size);
 ls_status ls_shards_wait(ls_shards *shards);
 /* Where the kept gradients of a bucket lie, once reduced. */

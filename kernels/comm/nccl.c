@@ -20,6 +20,7 @@
 #define OLDEST 21900 /* before 2.19 a communicator could not be aborted by another thread */
 
 enum {
+    LOOKS = 1000,           /* at a call before the host rests; most take effect meanwhile */
     TOO_LATE = -1,          /* beside ncclResult_t: a rank's call has been under way for too long */
     JOINING_REST = 5000000, /* nanoseconds between looks */
 };
@@ -83,9 +84,9 @@ static ncclResult_t follow(const ls_comm *comm, ncclResult_t result)
 {
     engine_state *state = state_of(comm);
     const struct timespec rest = {0, 20000};
-    while (result == ncclInProgress) {
+    for (int looks = 0; result == ncclInProgress; looks++) {
         (void)pthread_mutex_unlock(&state->mutex);
-        (void)nanosleep(&rest, NULL);
+        if (looks >= LOOKS) (void)nanosleep(&rest, NULL);
         (void)pthread_mutex_lock(&state->mutex);
         if (state->nccl == NULL) return ncclInvalidUsage; /* aborted: the process ends */
         const ncclResult_t asked = state->ncclCommGetAsyncError(state->nccl, &result);

@@ -51,6 +51,7 @@ struct ncclComm {
     int rank, size, file;
     uint64_t started;
     size_t received; /* bytes */
+    int groups;
     pthread_t thread;
     bool blocking, joined, finalizing;
     _Atomic bool aborted;
@@ -292,6 +293,7 @@ ncclResult_t ncclGroupEnd(void)
     if (group_depth == 0 || --group_depth > 0) return group_depth > 0 ? ncclSuccess : ncclInvalidUsage;
     grouped = NULL;
     if (comm == NULL) return ncclSuccess;
+    comm->groups++;
     if (comm->blocking) return start_waiting(comm);
     comm->questions = 1 + (int)(comm->started % 3);
     return ncclInProgress;
@@ -380,7 +382,8 @@ static void tell(ncclComm_t comm, const char *what)
     const char *path = getenv("HOSTCUDA_LOG");
     FILE *file = path == NULL ? NULL : fopen(path, "a");
     if (file == NULL) return;
-    (void)fprintf(file, "rank %d %s NCCL after %zu bytes\n", comm->rank, what, comm->received);
+    (void)fprintf(file, "rank %d %s NCCL after %zu bytes in %d groups\n", comm->rank, what, comm->received,
+                  comm->groups);
     (void)fclose(file);
 }
 

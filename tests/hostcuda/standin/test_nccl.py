@@ -125,6 +125,17 @@ class Curves(device_ranks.DeviceRanksTest):
             growth = [[y - x for x, y in zip(*pair)] for pair in zip(*seen)]
             self.assertEqual([[3, 3], [3, 3]], growth, options)
 
+    def test_groups(self):
+        """NCCL starts what is complete as one: a group a part of the model in backward, one for all weights."""
+        seen = []
+        for steps in (2, 5):
+            err = self.run_device(2, f"training.steps={steps}", "training.global_batch_size=8", "evaluation.every=0",
+                                  "schedule.warmup_steps=0", f"run_dir={steps}")
+            self.assertIn("13 buckets", err)
+            seen.append([int(count) for count in re.findall(r"left NCCL after \d+ bytes in (\d+) groups", self.log)])
+        parts = 3 + 2  # layers, the embedding, the final norm with the head
+        self.assertEqual([3 * (parts + 1)] * 2, [after - before for before, after in zip(*seen)])
+
     def test_steps_that_are_not_finite(self):
         """A bad number on one process alone: all skip the step, or all stop."""
         for action in ("stop", "skip"):
