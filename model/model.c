@@ -45,10 +45,16 @@ static ls_status upload_rope(const ls_model *model)
 
 ls_status ls_model_create(ls_model *out, ls_exec *exec, const ls_model_config *config, ls_dtype dtype)
 {
+    return ls_model_create_for(out, exec, config, dtype, 1);
+}
+
+ls_status ls_model_create_for(ls_model *out, ls_exec *exec, const ls_model_config *config, ls_dtype dtype,
+                              int processes)
+{
     ls_status status;
     void *block;
     *out = (ls_model){.exec = exec, .config = *config, .dtype = dtype};
-    LS_TRY(ls_parameter_table_create(&out->table, config));
+    LS_TRY(ls_parameter_table_create_for(&out->table, config, processes));
     LS_TRY_GOTO(ls_exec_allocate(exec, &out->weights, weight_bytes(out), "the weights"), fail);
     LS_TRY_GOTO(ls_exec_allocate(exec, &block, rope_bytes(out), "the rotation tables"), fail);
     out->rope_cos = block;

@@ -25,6 +25,9 @@ typedef struct ls_model {
 
 /* Allocates; weights are zero until loaded or converted. `config` has been checked. */
 ls_status ls_model_create(ls_model *out, ls_exec *exec, const ls_model_config *config, ls_dtype dtype);
+/* The same for so many processes that share it out: ls_parameter_table_create_for. */
+ls_status ls_model_create_for(ls_model *out, ls_exec *exec, const ls_model_config *config, ls_dtype dtype,
+                              int processes);
 void ls_model_destroy(ls_model *model);
 /* Address of the element at `offset` of the weight block. */
 const void *ls_model_weight(const ls_model *model, int64_t offset);

@@ -8,15 +8,16 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#define GROUP_ALIGNMENT 64 /* elements: a group starts on a cache line in bf16 too */
 #define ENTRIES_PER_LAYER 13
 
 enum { PLAIN = 0, NORM, EMBEDDING, BIAS };
 
-static void begin_group(ls_parameter_table *table)
+static void align(ls_parameter_table *table, int64_t elements)
 {
-    table->elements = (table->elements + GROUP_ALIGNMENT - 1) / GROUP_ALIGNMENT * GROUP_ALIGNMENT;
+    table->elements = (table->elements + elements - 1) / elements * elements;
 }
+
+static void begin_group(ls_parameter_table *table) { align(table, LS_PARAMETER_ALIGNMENT); }
 
 /* Appends an entry right after the previous one; returns its offset. */
 __attribute__((format(printf, 6, 7))) static int64_t add(ls_parameter_table *table, int layer, int kind, int64_t rows,
@@ -44,7 +45,6 @@ static void add_layer(ls_parameter_table *table, const ls_model_config *config, 
     const int64_t C = config->hidden_size, F = config->intermediate_size, D = config->head_dim;
     const int64_t H = config->num_attention_heads, G = config->num_key_value_heads;
     ls_layer_offsets *layer = &table->layers[l];
-    begin_group(table);
     layer->input_norm = add(table, l, NORM, C, 1, "model.layers.%d.input_layernorm.weight", l);
     begin_group(table);
     layer->qkv = add(table, l, PLAIN, H * D, C, "model.layers.%d.self_attn.q_proj.weight", l);
@@ -72,8 +72,14 @@ static void add_layer(ls_parameter_table *table, const ls_model_config *config, 
 
 ls_status ls_parameter_table_create(ls_parameter_table *out, const ls_model_config *config)
 {
+    return ls_parameter_table_create_for(out, config, 1);
+}
+
+ls_status ls_parameter_table_create_for(ls_parameter_table *out, const ls_model_config *config, int shards)
+{
     const int64_t L = config->num_hidden_layers, C = config->hidden_size, V = config->vocab_size;
-    *out = (ls_parameter_table){0};
+    const int64_t whole = (int64_t)LS_PARAMETER_ALIGNMENT * shards;
+    *out = (ls_parameter_table){.layer_count = (int)L};
     out->entries = calloc((size_t)(ENTRIES_PER_LAYER * L + 3), sizeof *out->entries);
     out->layers = calloc((size_t)L, sizeof *out->layers);
     if (out->entries == NULL || out->layers == NULL) {
@@ -81,16 +87,26 @@ ls_status ls_parameter_table_create(ls_parameter_table *out, const ls_model_conf
         return LS_FAIL(LS_NO_MEMORY, "cannot get memory for the table of %lld layers", (long long)L);
     }
     out->embedding = add(out, -1, EMBEDDING, V, C, "model.embed_tokens.weight");
-    for (int l = 0; l < (int)L; l++) add_layer(out, config, l);
-    begin_group(out);
+    for (int l = 0; l < (int)L; l++) {
+        align(out, whole);
+        add_layer(out, config, l);
+    }
+    align(out, whole);
     out->final_norm = add(out, -1, NORM, C, 1, "model.norm.weight");
     out->head = out->embedding;
     if (!config->tie_word_embeddings) {
         begin_group(out);
         out->head = add(out, -1, PLAIN, V, C, "lm_head.weight");
     }
-    begin_group(out);
+    align(out, whole);
     return LS_OK;
+}
+
+int64_t ls_parameter_part(const ls_parameter_table *table, int part)
+{
+    if (part > table->layer_count) return table->elements;
+    if (part == table->layer_count) return table->final_norm;
+    return part == LS_PART_EMBEDDING ? table->embedding : table->layers[part].input_norm;
 }
 
 void ls_parameter_table_destroy(ls_parameter_table *table)

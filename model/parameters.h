@@ -34,7 +34,7 @@ typedef struct ls_layer_offsets {
 
 typedef struct ls_parameter_table {
     ls_parameter *entries; /* [count] in order of offset */
-    int count;
+    int count, layer_count;
     int64_t elements;         /* of the block, padding included */
     int64_t parameters;       /* without padding; a tied head counts once */
     int64_t embedding;        /* [V, C] */
@@ -43,7 +43,18 @@ typedef struct ls_parameter_table {
     ls_layer_offsets *layers; /* [L] */
 } ls_parameter_table;
 
+/* Elements that groups of parameters, and shards of them, are multiples of: a cache line in bf16 too. */
+enum { LS_PARAMETER_ALIGNMENT = 64 };
+
+/* A part of the block: a layer, by its number. The two below are the embedding, and the final norm with an untied head
+ * (which has the number of layers). They follow each other in the order of these numbers. */
+#define LS_PART_EMBEDDING (-1)
+
 ls_status ls_parameter_table_create(ls_parameter_table *out, const ls_model_config *config);
+/* The same with parts that can be cut into `shards` equal shards: the padding between parts is larger. */
+ls_status ls_parameter_table_create_for(ls_parameter_table *out, const ls_model_config *config, int shards);
+/* The first element of a part; for the part after the last one the end of the block. */
+int64_t ls_parameter_part(const ls_parameter_table *table, int part);
 void ls_parameter_table_destroy(ls_parameter_table *table);
 
 /* The block that holds them lies in the memory of `exec`; NULL: in ordinary memory. The functions below then go through

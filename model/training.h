@@ -19,10 +19,9 @@ typedef struct ls_batch {
 
 typedef struct ls_training ls_training;
 
-/* Told during backward, on the caller's thread: the gradients of a part are complete. A part is a layer; the number of
- * layers stands for the final norm and an untied head, complete below the lowest exit that is on; the embedding comes
- * last. Each part is told once a pass, in an order that depends on the plan alone. */
-#define LS_PART_EMBEDDING (-1)
+/* Told during backward, on the caller's thread: the gradients of a part (model/parameters.h) are complete. The final
+ * norm and an untied head are so below the lowest exit that is on; the embedding comes last. Each part is told once a
+ * pass, in an order that depends on the plan alone. */
 typedef struct ls_backward_watch {
     void (*complete)(void *context, int part);
     void *context;

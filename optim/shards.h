@@ -22,23 +22,30 @@ typedef struct ls_shard {
     int64_t own_first, own_end;   /* what this rank sums */
     int64_t kept_first, kept_end; /* what this rank updates */
     int64_t place;                /* of kept_first in the blocks of kept elements */
-    int part[2];                  /* of its first and last element; complete in backward when both are */
-    bool told[2];                 /* that they are, in this pass (model/training.h) */
     bool started;                 /* its reduction since the last ls_shards_reduce */
     bool collected;               /* and what came of it is in `summed` */
 } ls_shard;
+
+/* Neighbouring parts that are complete in backward at one moment: one, or several small layers. */
+typedef struct ls_stretch {
+    int64_t first, end;     /* elements of the block */
+    int part;               /* the lowest, which is the last to be complete */
+    int bucket, bucket_end; /* list[bucket] onwards */
+} ls_stretch;
 
 typedef struct ls_shards {
     ls_comm *comm;
     ls_sharding sharding;
     ls_shard *list; /* [count] in order of the block */
     int count;
+    ls_stretch *stretches; /* [stretch_count], the same */
+    int stretch_count;
     int64_t kept;  /* elements, of all buckets */
     size_t held;   /* bytes of weights that are noted and wait for more */
     float *summed; /* [kept] ZeRO-2's gradients, in the process's own memory; else NULL */
 } ls_shards;
 
-/* bucket_elements: the size aimed at. `comm` may be NULL. */
+/* bucket_elements: the size aimed at. `comm` may be NULL; the table is made for its size. */
 ls_status ls_shards_create(ls_shards *out, const ls_parameter_table *table, ls_comm *comm, ls_sharding sharding,
                            int64_t bucket_elements);
 void ls_shards_destroy(ls_shards *shards);

@@ -41,7 +41,7 @@ static ls_status create(comm_run *run, const ls_bench *bench, ls_comm *comm, ls_
         .beta1 = 0.9, .beta2 = 0.95, .epsilon = 1e-8, .weight_decay = 0.1, .clip_norm = 1.0};
     const int64_t cells = (int64_t)MICRO_BATCH * LENGTH;
     *run = (comm_run){.comm = comm};
-    LS_TRY(ls_model_create(&run->model, bench->exec, &config, bench->dtype));
+    LS_TRY(ls_model_create_for(&run->model, bench->exec, &config, bench->dtype, ls_comm_size(comm)));
     LS_TRY(ls_optimizer_create_shared(&run->optimizer, &run->model, &options, comm, sharding, 1 << 19));
     LS_TRY(ls_optimizer_initialize(&run->optimizer, 1));
     LS_TRY(ls_training_create(&run->training, &run->model, MICRO_BATCH, LENGTH, false));

@@ -33,7 +33,7 @@ static ls_status create_model(ls_trainer *trainer)
     trainer->exec.attention = (ls_attention_choice)config->attention;
     trainer->exec.tf32 = config->tf32;
     const ls_dtype dtype = compute_type(config, &trainer->exec);
-    LS_TRY(ls_model_create(&trainer->model, &trainer->exec, &config->model, dtype));
+    LS_TRY(ls_model_create_for(&trainer->model, &trainer->exec, &config->model, dtype, ls_comm_size(trainer->comm)));
     LS_TRY(ls_optimizer_create_shared(&trainer->optimizer, &trainer->model, &options, trainer->comm,
                                       (ls_sharding)config->parallel.sharding,
                                       (int64_t)(config->parallel.bucket_mib * 1048576.0 / sizeof(float))));

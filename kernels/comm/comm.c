@@ -201,21 +201,14 @@ ls_status ls_comm_same(ls_comm *comm, uint64_t number, const char *what)
 
 /* ---- buckets ----------------------------------------------------------------------------------------------------- */
 
-ls_status ls_comm_bucket_create(ls_comm_bucket **out, ls_comm *comm, const int64_t *bounds)
+ls_status ls_comm_bucket_create(ls_comm_bucket **out, ls_comm *comm, int64_t elements)
 {
     *out = NULL;
-    const int size = ls_comm_size(comm);
     ls_comm_bucket *bucket = calloc(1, sizeof *bucket);
-    int64_t *copy = malloc(sizeof *copy * (size_t)(size + 1));
     ls_status status = LS_OK;
-    if (bucket == NULL || copy == NULL) {
-        free(bucket);
-        free(copy);
-        return LS_FAIL(LS_NO_MEMORY, "cannot get memory for a bucket");
-    }
-    memcpy(copy, bounds, sizeof *copy * (size_t)(size + 1));
-    *bucket = (ls_comm_bucket){.comm = comm, .bounds = copy};
-    if (size > 1) {
+    if (bucket == NULL) return LS_FAIL(LS_NO_MEMORY, "cannot get memory for a bucket");
+    *bucket = (ls_comm_bucket){.comm = comm, .elements = elements};
+    if (ls_comm_size(comm) > 1) {
         bucket->engine = comm->buckets;
         status = bucket->engine->create(bucket);
     }
@@ -231,18 +224,17 @@ void ls_comm_bucket_destroy(ls_comm_bucket *bucket)
 {
     if (bucket == NULL) return;
     if (bucket->engine != NULL) bucket->engine->destroy(bucket);
-    free(bucket->bounds);
     free(bucket);
 }
 
-ls_status ls_comm_reduce_scatter(ls_comm_bucket *bucket, float *block)
+ls_status ls_comm_reduce_scatter(ls_comm_bucket *bucket, float *range)
 {
-    return ls_comm_size(bucket->comm) > 1 ? bucket->comm->buckets->reduce_scatter(bucket, block) : LS_OK;
+    return bucket->engine != NULL ? bucket->engine->reduce_scatter(bucket, range) : LS_OK;
 }
 
-ls_status ls_comm_all_gather(ls_comm_bucket *bucket, void *block, size_t element_size)
+ls_status ls_comm_all_gather(ls_comm_bucket *bucket, void *range, size_t element_size)
 {
-    return ls_comm_size(bucket->comm) > 1 ? bucket->comm->buckets->all_gather(bucket, block, element_size) : LS_OK;
+    return bucket->engine != NULL ? bucket->engine->all_gather(bucket, range, element_size) : LS_OK;
 }
 
 void ls_comm_hold(ls_comm *comm)
@@ -261,7 +253,7 @@ ls_status ls_comm_bucket_wait(ls_comm_bucket *bucket)
 {
     if (!bucket->busy) return LS_OK;
     const double begin = ls_seconds_now();
-    const ls_status status = bucket->comm->buckets->wait(bucket);
+    const ls_status status = bucket->engine->wait(bucket);
     bucket->comm->traffic.seconds_waiting += ls_seconds_now() - begin;
     return status;
 }

@@ -84,19 +84,19 @@ ls_status ls_comm_agree(ls_comm *comm, ls_status own);
 /* LS_BAD_INPUT on every rank, naming `what`, unless all ranks hold the same number. */
 ls_status ls_comm_same(ls_comm *comm, uint64_t number, const char *what);
 
-/* A range of a block, cut into one shard a rank: elements bounds[r] <= i < bounds[r+1] are rank r's. All buckets are
- * made before the first is used. */
-ls_status ls_comm_bucket_create(ls_comm_bucket **out, ls_comm *comm, const int64_t *bounds);
+/* A range of a block, cut into one shard a rank: rank r's are the `elements` from r * elements on. All buckets are made
+ * before the first is used. */
+ls_status ls_comm_bucket_create(ls_comm_bucket **out, ls_comm *comm, int64_t elements);
 void ls_comm_bucket_destroy(ls_comm_bucket *bucket);
 /* Between these two, buckets are only noted; ls_comm_release starts them all at once. */
 void ls_comm_hold(ls_comm *comm);
 ls_status ls_comm_release(ls_comm *comm);
-/* Starts, after the ops issued so far: the own shard of `block` becomes the sum over the ranks; the rest of the bucket
- * is left as it is. Nothing of it may be touched before the wait. On GPUs all ranks start their buckets in one order.
- */
-ls_status ls_comm_reduce_scatter(ls_comm_bucket *bucket, float *block);
+/* Starts, after the ops issued so far: the own shard of the bucket that begins at `range` becomes the sum over the
+ * ranks; the rest is left as it is. Nothing of it may be touched before the wait. On GPUs all ranks start their buckets
+ * in one order. */
+ls_status ls_comm_reduce_scatter(ls_comm_bucket *bucket, float *range);
 /* Starts: every rank's shard is copied into its place on all ranks. */
-ls_status ls_comm_all_gather(ls_comm_bucket *bucket, void *block, size_t element_size);
+ls_status ls_comm_all_gather(ls_comm_bucket *bucket, void *range, size_t element_size);
 /* Ops issued from now on find the bucket complete; on a GPU the host does not wait for that. */
 ls_status ls_comm_bucket_wait(ls_comm_bucket *bucket);
 bool ls_comm_bucket_busy(const ls_comm_bucket *bucket);

@@ -34,8 +34,8 @@ typedef struct ls_bucket_engine {
     const char *name;
     ls_status (*create)(ls_comm_bucket *bucket);
     void (*destroy)(ls_comm_bucket *bucket);
-    ls_status (*reduce_scatter)(ls_comm_bucket *bucket, float *block);
-    ls_status (*all_gather)(ls_comm_bucket *bucket, void *block, size_t element_size);
+    ls_status (*reduce_scatter)(ls_comm_bucket *bucket, float *range);
+    ls_status (*all_gather)(ls_comm_bucket *bucket, void *range, size_t element_size);
     ls_status (*wait)(ls_comm_bucket *bucket);
     ls_status (*poll)(ls_comm *comm);
     /* MPI has none of these. */
@@ -71,7 +71,7 @@ struct ls_comm {
 struct ls_comm_bucket {
     ls_comm *comm;
     const ls_bucket_engine *engine; /* the comm's when the bucket was made */
-    int64_t *bounds;                /* [size+1] */
+    int64_t elements;               /* of a shard */
     int number;
     bool busy;
     void *state;

@@ -37,7 +37,7 @@ typedef struct engine_state {
 
 typedef struct bucket_state {
     MPI_Request *requests; /* [2*size] receive from and send to each rank; the own ones are null */
-    float *block;          /* while reducing, else NULL */
+    float *range;          /* while reducing, else NULL */
     int slot;
 } bucket_state;
 
@@ -96,9 +96,9 @@ static void sum_shard(const ls_comm_bucket *bucket)
 {
     const ls_comm *comm = bucket->comm;
     const bucket_state *own = bucket->state;
-    const int64_t first = bucket->bounds[comm->rank], count = bucket->bounds[comm->rank + 1] - first;
+    const int64_t first = comm->rank * bucket->elements, count = bucket->elements;
     const float *staging = state_of(comm)->staging + (size_t)own->slot * state_of(comm)->slot_elements;
-    float *shard = own->block + first, sum[SUM_PIECE];
+    float *shard = own->range + first, sum[SUM_PIECE];
     for (int64_t at = 0; at < count; at += SUM_PIECE) {
         const int64_t length = count - at < SUM_PIECE ? count - at : SUM_PIECE;
         for (int r = 0; r < comm->size; r++) {
@@ -119,10 +119,10 @@ static void finish(engine_state *state, int index)
 {
     ls_comm_bucket *bucket = state->active[index];
     bucket_state *own = bucket->state;
-    if (own->block != NULL) {
+    if (own->range != NULL) {
         sum_shard(bucket);
         state->slot_user[own->slot] = NULL;
-        own->block = NULL;
+        own->range = NULL;
     }
     bucket->busy = false;
     state->active_count--;
@@ -140,7 +140,7 @@ static ls_status receive_where_free(ls_comm_bucket *bucket)
     if (slot == SLOTS) return LS_OK;
     state->slot_user[slot] = bucket;
     own->slot = slot;
-    const int64_t mine = bucket->bounds[comm->rank + 1] - bucket->bounds[comm->rank];
+    const int64_t mine = bucket->elements;
     float *place = state->staging + (size_t)slot * state->slot_elements;
     for (int r = 0; r < comm->size; r++) {
         if (r == comm->rank) continue;
@@ -157,8 +157,8 @@ static ls_status poll(ls_comm *comm)
     for (int i = 0; i < state->active_count;) {
         const bucket_state *own = state->active[i]->state;
         bool done;
-        if (own->block != NULL && own->slot == NO_SLOT) LS_TRY(receive_where_free(state->active[i]));
-        if (own->block != NULL && own->slot == NO_SLOT) {
+        if (own->range != NULL && own->slot == NO_SLOT) LS_TRY(receive_where_free(state->active[i]));
+        if (own->range != NULL && own->slot == NO_SLOT) {
             i++;
             continue;
         }
@@ -246,8 +246,7 @@ static ls_status bucket_create(ls_comm_bucket *bucket)
         return LS_FAIL(LS_NO_MEMORY, "cannot get memory for a bucket");
     clear_requests(own->requests, 2 * comm->size);
     bucket->number = state->buckets++;
-    const int64_t shard = bucket->bounds[comm->rank + 1] - bucket->bounds[comm->rank];
-    return grow_staging(comm, (size_t)shard * (size_t)(comm->size - 1));
+    return grow_staging(comm, (size_t)bucket->elements * (size_t)(comm->size - 1));
 }
 
 static void bucket_destroy(ls_comm_bucket *bucket)
@@ -273,43 +272,41 @@ static void activate(ls_comm_bucket *bucket)
 
 /* Never waits: what is sent goes at once, what is received when a slot is free. So a rank that starts its buckets in
  * another order, or late, holds up nobody but those who want its numbers. */
-static ls_status reduce_scatter(ls_comm_bucket *bucket, float *block)
+static ls_status reduce_scatter(ls_comm_bucket *bucket, float *range)
 {
     ls_comm *comm = bucket->comm;
     engine_state *state = state_of(comm);
     bucket_state *own = bucket->state;
     LS_ASSERT(!bucket->busy);
-    own->block = block;
+    own->range = range;
     own->slot = NO_SLOT;
+    const int64_t share = bucket->elements;
     for (int r = 0; r < comm->size; r++) {
-        const int64_t first = bucket->bounds[r], theirs = bucket->bounds[r + 1] - first;
         if (r == comm->rank) continue;
-        TRY_MPI(comm, MPI_Isend(block + first, (int)theirs, MPI_FLOAT, r, FIRST_BUCKET_TAG + 2 * bucket->number,
+        TRY_MPI(comm, MPI_Isend(range + r * share, (int)share, MPI_FLOAT, r, FIRST_BUCKET_TAG + 2 * bucket->number,
                                 state->world, &own->requests[comm->size + r]));
-        comm->traffic.bytes_sent += theirs * (int64_t)sizeof(float);
+        comm->traffic.bytes_sent += share * (int64_t)sizeof(float);
     }
     activate(bucket);
     return receive_where_free(bucket);
 }
 
-static ls_status all_gather(ls_comm_bucket *bucket, void *block, size_t element_size)
+static ls_status all_gather(ls_comm_bucket *bucket, void *range, size_t element_size)
 {
     ls_comm *comm = bucket->comm;
     engine_state *state = state_of(comm);
     bucket_state *own = bucket->state;
     const int tag = FIRST_BUCKET_TAG + 2 * bucket->number + 1;
-    unsigned char *bytes = block;
+    unsigned char *bytes = range;
     LS_ASSERT(!bucket->busy);
-    const int64_t *bounds = bucket->bounds;
-    const size_t mine = (size_t)(bounds[comm->rank + 1] - bounds[comm->rank]) * element_size;
+    const size_t share = (size_t)bucket->elements * element_size;
     for (int r = 0; r < comm->size; r++) {
-        const size_t theirs = (size_t)(bounds[r + 1] - bounds[r]) * element_size;
         if (r == comm->rank) continue;
-        TRY_MPI(comm, MPI_Irecv(bytes + (size_t)bounds[r] * element_size, (int)theirs, MPI_BYTE, r, tag, state->world,
-                                &own->requests[r]));
-        TRY_MPI(comm, MPI_Isend(bytes + (size_t)bounds[comm->rank] * element_size, (int)mine, MPI_BYTE, r, tag,
-                                state->world, &own->requests[comm->size + r]));
-        comm->traffic.bytes_sent += (int64_t)mine;
+        TRY_MPI(comm,
+                MPI_Irecv(bytes + (size_t)r * share, (int)share, MPI_BYTE, r, tag, state->world, &own->requests[r]));
+        TRY_MPI(comm, MPI_Isend(bytes + (size_t)comm->rank * share, (int)share, MPI_BYTE, r, tag, state->world,
+                                &own->requests[comm->size + r]));
+        comm->traffic.bytes_sent += (int64_t)share;
     }
     activate(bucket);
     return LS_OK;

@@ -38,9 +38,7 @@ enum {
     X(ncclGroupStart)                                                                                                  \
     X(ncclGroupEnd)                                                                                                    \
     X(ncclReduceScatter)                                                                                               \
-    X(ncclAllGather)                                                                                                   \
-    X(ncclReduce)                                                                                                      \
-    X(ncclBroadcast)
+    X(ncclAllGather)
 
 typedef struct engine_state {
     FUNCTION_LIST(LS_LIBRARY_FIELD)
@@ -56,7 +54,7 @@ typedef struct engine_state {
 
 typedef struct bucket_state {
     cudaEvent_t done;
-    void *block;
+    void *range;
     size_t element_size;
     bool reduces; /* else it gathers */
 } bucket_state;
@@ -155,53 +153,21 @@ static void bucket_destroy(ls_comm_bucket *bucket)
     free(own);
 }
 
-static bool equal_shards(const ls_comm_bucket *bucket)
-{
-    const int64_t *bounds = bucket->bounds;
-    for (int r = 0; r < bucket->comm->size; r++)
-        if (bounds[r + 1] - bounds[r] != bounds[1] - bounds[0]) return false;
-    return true;
-}
-
-/* In place, where the shards lie. Unequal ones, the last few elements of the block, go one by one. */
+/* In place, where the shards lie. */
 static ncclResult_t reduce(const engine_state *state, const ls_comm_bucket *bucket)
 {
-    const int64_t *bounds = bucket->bounds;
-    const int rank = bucket->comm->rank;
-    float *block = ((const bucket_state *)bucket->state)->block;
-    if (equal_shards(bucket))
-        return state->ncclReduceScatter(block + bounds[0], block + bounds[rank], (size_t)(bounds[1] - bounds[0]),
-                                        ncclFloat32, ncclSum, state->nccl, state->stream);
-    ncclResult_t result = ncclSuccess;
-    for (int r = 0; r < bucket->comm->size; r++) {
-        const size_t count = (size_t)(bounds[r + 1] - bounds[r]);
-        if (count == 0) continue;
-        const ncclResult_t one = state->ncclReduce(block + bounds[r], block + bounds[r], count, ncclFloat32, ncclSum, r,
-                                                   state->nccl, state->stream);
-        if (one != ncclSuccess && one != ncclInProgress) result = one;
-    }
-    return result;
+    float *range = ((const bucket_state *)bucket->state)->range;
+    return state->ncclReduceScatter(range, range + bucket->comm->rank * bucket->elements, (size_t)bucket->elements,
+                                    ncclFloat32, ncclSum, state->nccl, state->stream);
 }
 
 static ncclResult_t gather_shards(const engine_state *state, const ls_comm_bucket *bucket)
 {
-    const int64_t *bounds = bucket->bounds;
-    const int rank = bucket->comm->rank;
     const bucket_state *own = bucket->state;
-    const size_t size = own->element_size;
-    unsigned char *block = own->block;
-    if (equal_shards(bucket))
-        return state->ncclAllGather(block + (size_t)bounds[rank] * size, block + (size_t)bounds[0] * size,
-                                    (size_t)(bounds[1] - bounds[0]) * size, ncclUint8, state->nccl, state->stream);
-    ncclResult_t result = ncclSuccess;
-    for (int r = 0; r < bucket->comm->size; r++) {
-        const size_t count = (size_t)(bounds[r + 1] - bounds[r]) * size;
-        unsigned char *place = block + (size_t)bounds[r] * size;
-        if (count == 0) continue;
-        const ncclResult_t one = state->ncclBroadcast(place, place, count, ncclUint8, r, state->nccl, state->stream);
-        if (one != ncclSuccess && one != ncclInProgress) result = one;
-    }
-    return result;
+    const size_t bytes = (size_t)bucket->elements * own->element_size;
+    unsigned char *range = own->range;
+    return state->ncclAllGather(range + (size_t)bucket->comm->rank * bytes, range, bytes, ncclUint8, state->nccl,
+                                state->stream);
 }
 
 /* All that is pending as one group; its kernels are in the stream on return. */
@@ -244,12 +210,12 @@ static ls_status flush(ls_comm *comm)
     return LS_OK;
 }
 
-static ls_status start(ls_comm_bucket *bucket, void *block, size_t element_size, bool reduces)
+static ls_status start(ls_comm_bucket *bucket, void *range, size_t element_size, bool reduces)
 {
     engine_state *state = state_of(bucket->comm);
     bucket_state *own = bucket->state;
     LS_ASSERT(!bucket->busy);
-    own->block = block;
+    own->range = range;
     own->element_size = element_size;
     own->reduces = reduces;
     bucket->busy = true;
@@ -257,20 +223,16 @@ static ls_status start(ls_comm_bucket *bucket, void *block, size_t element_size,
     return state->held ? LS_OK : flush(bucket->comm);
 }
 
-static ls_status reduce_scatter(ls_comm_bucket *bucket, float *block)
+static ls_status reduce_scatter(ls_comm_bucket *bucket, float *range)
 {
-    const int rank = bucket->comm->rank, size = bucket->comm->size;
-    const int64_t mine = bucket->bounds[rank + 1] - bucket->bounds[rank];
-    bucket->comm->traffic.bytes_sent += (bucket->bounds[size] - bucket->bounds[0] - mine) * (int64_t)sizeof(float);
-    return start(bucket, block, sizeof(float), true);
+    bucket->comm->traffic.bytes_sent += bucket->elements * (int64_t)sizeof(float) * (bucket->comm->size - 1);
+    return start(bucket, range, sizeof(float), true);
 }
 
-static ls_status all_gather(ls_comm_bucket *bucket, void *block, size_t element_size)
+static ls_status all_gather(ls_comm_bucket *bucket, void *range, size_t element_size)
 {
-    const int rank = bucket->comm->rank;
-    const int64_t mine = bucket->bounds[rank + 1] - bucket->bounds[rank];
-    bucket->comm->traffic.bytes_sent += mine * (int64_t)element_size * (bucket->comm->size - 1);
-    return start(bucket, block, element_size, false);
+    bucket->comm->traffic.bytes_sent += bucket->elements * (int64_t)element_size * (bucket->comm->size - 1);
+    return start(bucket, range, element_size, false);
 }
 
 static ls_status wait_for(ls_comm_bucket *bucket)

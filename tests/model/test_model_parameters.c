@@ -54,6 +54,28 @@ static void table_of_135m(void **state)
     ls_parameter_table_destroy(&table);
 }
 
+/* Every part starts and ends where so many equal shards of whole groups do, and is the entries of its layer. */
+static void table_for_shards(void **state)
+{
+    (void)state;
+    const ls_model_config config = small_config(3, false);
+    ls_parameter_table table;
+    for (int shards = 1; shards <= 5; shards += 2) {
+        assert_ok(ls_parameter_table_create_for(&table, &config, shards));
+        assert_int_equal(ls_parameter_part(&table, LS_PART_EMBEDDING), 0);
+        assert_int_equal(ls_parameter_part(&table, 3), table.final_norm);
+        assert_int_equal(ls_parameter_part(&table, 4), table.elements);
+        for (int part = 0; part <= 4; part++) assert_int_equal(ls_parameter_part(&table, part) % (64 * shards), 0);
+        for (int i = 0; i < table.count; i++) {
+            const ls_parameter *entry = &table.entries[i];
+            const int part = entry->layer >= 0 ? entry->layer : entry->is_embedding ? LS_PART_EMBEDDING : 3;
+            assert_true(entry->offset >= ls_parameter_part(&table, part));
+            assert_true(entry->offset + entry->rows * entry->cols <= ls_parameter_part(&table, part + 1));
+        }
+        ls_parameter_table_destroy(&table);
+    }
+}
+
 /* Entries ascend without overlap, groups are aligned, fused matrices touch each other. */
 static void table_layout(void **state)
 {
@@ -230,8 +252,13 @@ static void plain_plan(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(table_of_135m),   cmocka_unit_test(table_layout),    cmocka_unit_test(table_with_biases),
-        cmocka_unit_test(initial_weights), cmocka_unit_test(config_refusals), cmocka_unit_test(flops),
+        cmocka_unit_test(table_of_135m),
+        cmocka_unit_test(table_layout),
+        cmocka_unit_test(table_for_shards),
+        cmocka_unit_test(table_with_biases),
+        cmocka_unit_test(initial_weights),
+        cmocka_unit_test(config_refusals),
+        cmocka_unit_test(flops),
         cmocka_unit_test(plain_plan),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

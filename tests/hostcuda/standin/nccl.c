@@ -24,12 +24,12 @@
 enum { MOST_RANKS = 16, SLOTS = 2, MOST_GROUPED = 1024 };
 #define SLOT_BYTES ((size_t)64 << 20)
 
-typedef enum kind { REDUCE_SCATTER, ALL_GATHER, REDUCE, BROADCAST } kind;
+typedef enum kind { REDUCE_SCATTER, ALL_GATHER } kind;
 
 /* What all ranks must agree in. */
 typedef struct terms {
     kind what;
-    int type, root;
+    int type;
     size_t count;
 } terms;
 
@@ -78,27 +78,18 @@ static size_t size_of(int type) { return type == ncclFloat32 ? 4 : 1; }
 
 /* ---- what an operation reads and writes -------------------------------------------------------------------------- */
 
-typedef struct range {
-    size_t first, bytes;
-} range;
-
 static size_t share(const operation *o) { return o->terms.count * size_of(o->terms.type); }
 
-/* Of `send`; nothing where this rank contributes nothing. */
-static range contribution(const operation *o)
+/* Bytes of `send`. */
+static size_t contribution(const operation *o)
 {
-    if (o->terms.what == REDUCE_SCATTER) return (range){0, share(o) * (size_t)o->comm->size};
-    if (o->terms.what == BROADCAST && o->comm->rank != o->terms.root) return (range){0, 0};
-    return (range){0, share(o)};
+    return o->terms.what == REDUCE_SCATTER ? share(o) * (size_t)o->comm->size : share(o);
 }
 
-/* Of `receive`. */
-static range result(const operation *o)
+/* Bytes of `receive`. */
+static size_t result(const operation *o)
 {
-    const bool root = o->comm->rank == o->terms.root;
-    if (o->terms.what == ALL_GATHER) return (range){0, share(o) * (size_t)o->comm->size};
-    if ((o->terms.what == REDUCE && !root) || (o->terms.what == BROADCAST && root)) return (range){0, 0};
-    return (range){0, share(o)};
+    return o->terms.what == ALL_GATHER ? share(o) * (size_t)o->comm->size : share(o);
 }
 
 static unsigned char *slot(const operation *o, int rank)
@@ -117,12 +108,12 @@ static bool stays(const operation *o, size_t i)
 static void post(operation *o)
 {
     rank_area *own = &o->comm->shared->ranks[o->comm->rank];
-    const range in = contribution(o), out = result(o);
-    if (in.bytes > 0) hostcuda_library_reads(o->send, in.bytes, "NCCL");
-    memcpy(slot(o, o->comm->rank), o->send, in.bytes);
-    for (size_t i = 0; i < out.bytes; i++)
+    const size_t in = contribution(o), out = result(o);
+    hostcuda_library_reads(o->send, in, "NCCL");
+    memcpy(slot(o, o->comm->rank), o->send, in);
+    for (size_t i = 0; i < out; i++)
         if (!stays(o, i)) o->receive[i] = 0xff;
-    if (out.bytes > 0) hostcuda_library_writes(o->receive, out.bytes);
+    hostcuda_library_writes(o->receive, out);
     own->terms[o->number % SLOTS] = o->terms;
     o->posted = true;
     atomic_store(&own->posted, o->number + 1);
@@ -143,18 +134,18 @@ static int ready(void *argument)
 
 static bool same_terms(const terms *a, const terms *b)
 {
-    return a->what == b->what && a->type == b->type && a->root == b->root && a->count == b->count;
+    return a->what == b->what && a->type == b->type && a->count == b->count;
 }
 
 /* Nobody has written what the operation was reading, or what it has yet to write. */
 static bool untouched(const operation *o)
 {
-    const range in = contribution(o), out = result(o);
+    const size_t in = contribution(o), out = result(o);
     const unsigned char *before = slot(o, o->comm->rank);
-    for (size_t i = 0; i < out.bytes; i++)
+    for (size_t i = 0; i < out; i++)
         if (!stays(o, i) && o->receive[i] != 0xff) return false;
-    for (size_t i = 0; i < in.bytes; i++) {
-        const bool inside = o->send + i >= o->receive && o->send + i < o->receive + out.bytes;
+    for (size_t i = 0; i < in; i++) {
+        const bool inside = o->send + i >= o->receive && o->send + i < o->receive + out;
         const bool overwritten = inside && !stays(o, (size_t)(o->send + i - o->receive));
         if (!overwritten && o->send[i] != before[i]) return false;
     }
@@ -174,28 +165,11 @@ static void sum(const operation *o, size_t first)
 static void deliver(const operation *o)
 {
     const size_t bytes = share(o);
-    switch (o->terms.what) {
-    case REDUCE_SCATTER:
+    if (o->terms.what == REDUCE_SCATTER) {
         sum(o, bytes * (size_t)o->comm->rank);
-        break;
-    case REDUCE:
-        if (o->comm->rank == o->terms.root) sum(o, 0);
-        break;
-    case ALL_GATHER:
-        for (int r = 0; r < o->comm->size; r++) memcpy(o->receive + bytes * (size_t)r, slot(o, r), bytes);
-        break;
-    case BROADCAST:
-        if (o->comm->rank != o->terms.root) memcpy(o->receive, slot(o, o->terms.root), bytes);
-        break;
+        return;
     }
-}
-
-/* Bytes that come from other ranks; one after the other adds its own on the way to a root. */
-static size_t received(const operation *o)
-{
-    const bool root = o->comm->rank == o->terms.root;
-    if (o->terms.what == REDUCE || o->terms.what == BROADCAST) return root ? 0 : share(o);
-    return share(o) * (size_t)(o->comm->size - 1);
+    for (int r = 0; r < o->comm->size; r++) memcpy(o->receive + bytes * (size_t)r, slot(o, r), bytes);
 }
 
 static int run(void *argument)
@@ -211,7 +185,7 @@ static int run(void *argument)
         }
     if (!untouched(o)) hostcuda_library_reports("nccl-race", "a buffer was written while NCCL used it");
     deliver(o);
-    comm->received += received(o);
+    comm->received += share(o) * (size_t)(comm->size - 1);
     atomic_store(&comm->shared->ranks[comm->rank].done, o->number + 1);
     return 0;
 }
@@ -235,13 +209,12 @@ static ncclResult_t add(ncclComm_t comm, cudaStream_t stream, terms what, const 
 {
     if (group_depth == 0 || comm == NULL || !comm->joined || comm->waiting_count == MOST_GROUPED || comm->questions > 0)
         return ncclInvalidUsage;
-    if (what.root < 0 || what.root >= comm->size || what.count == 0) return ncclInvalidArgument;
+    if (what.count == 0) return ncclInvalidArgument;
     operation *o = malloc(sizeof *o);
     if (o == NULL) return ncclSystemError;
     *o = (operation){comm, stream, what, send, receive, comm->started, false};
-    const range in = contribution(o), out = result(o);
-    if (in.bytes > SLOT_BYTES || (in.bytes > 0 && !hostcuda_is_live(send, in.bytes)) ||
-        (out.bytes > 0 && !hostcuda_is_live(receive, out.bytes))) {
+    const size_t in = contribution(o), out = result(o);
+    if (in > SLOT_BYTES || !hostcuda_is_live(send, in) || !hostcuda_is_live(receive, out)) {
         hostcuda_library_reports("nccl-bounds", "an NCCL operation leaves its allocation");
         free(o);
         return ncclInvalidArgument;
@@ -257,28 +230,14 @@ ncclResult_t ncclReduceScatter(const void *send, void *receive, size_t count, nc
 {
     const unsigned char *place = (const unsigned char *)send + (size_t)comm->rank * count * size_of(type);
     if (op != ncclSum || type != ncclFloat32 || place != receive) return ncclInvalidArgument;
-    return add(comm, stream, (terms){REDUCE_SCATTER, type, 0, count}, send, receive);
+    return add(comm, stream, (terms){REDUCE_SCATTER, type, count}, send, receive);
 }
 
 ncclResult_t ncclAllGather(const void *send, void *receive, size_t count, ncclDataType_t type, ncclComm_t comm,
                            cudaStream_t stream)
 {
     if ((unsigned char *)receive + (size_t)comm->rank * count * size_of(type) != send) return ncclInvalidArgument;
-    return add(comm, stream, (terms){ALL_GATHER, type, 0, count}, send, receive);
-}
-
-ncclResult_t ncclReduce(const void *send, void *receive, size_t count, ncclDataType_t type, ncclRedOp_t op, int root,
-                        ncclComm_t comm, cudaStream_t stream)
-{
-    if (op != ncclSum || type != ncclFloat32 || send != receive) return ncclInvalidArgument;
-    return add(comm, stream, (terms){REDUCE, type, root, count}, send, receive);
-}
-
-ncclResult_t ncclBroadcast(const void *send, void *receive, size_t count, ncclDataType_t type, int root,
-                           ncclComm_t comm, cudaStream_t stream)
-{
-    if (send != receive) return ncclInvalidArgument;
-    return add(comm, stream, (terms){BROADCAST, type, root, count}, send, receive);
+    return add(comm, stream, (terms){ALL_GATHER, type, count}, send, receive);
 }
 
 ncclResult_t ncclGroupStart(void)

@@ -61,7 +61,8 @@ class Curves(device_ranks.DeviceRanksTest):
             self.assertEqual(size, len(received))
             elements = sum(received) / (size - 1) / (8 * STEPS + 4)
             self.assertLess(parameters * 0.999, elements, size)
-            self.assertLess(elements, parameters * 1.05, size)  # parameters begin on cache lines
+            # Parameters begin on cache lines, and each of 5 parts has equal shards of them.
+            self.assertLess(elements, parameters * 1.03 + 5 * 64 * size, size)
 
     def test_equal_bits(self):
         """In another order of streams, where saves are written while training goes on."""
@@ -131,7 +132,7 @@ class Curves(device_ranks.DeviceRanksTest):
         for steps in (2, 5):
             err = self.run_device(2, f"training.steps={steps}", "training.global_batch_size=8", "evaluation.every=0",
                                   "schedule.warmup_steps=0", f"run_dir={steps}")
-            self.assertIn("13 buckets", err)
+            self.assertIn("12 buckets", err)
             seen.append([int(count) for count in re.findall(r"left NCCL after \d+ bytes in (\d+) groups", self.log)])
         parts = 3 + 2  # layers, the embedding, the final norm with the head
         self.assertEqual([3 * (parts + 1)] * 2, [after - before for before, after in zip(*seen)])
