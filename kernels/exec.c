@@ -294,6 +294,12 @@ ls_status ls_exec_copy(ls_exec *exec, void *out, const void *in, size_t bytes)
     return exec->memory->copy(exec, out, in, bytes);
 }
 
+/* A product over an empty inner size is the contract's way to write zeros. */
+void ls_exec_clear(ls_exec *exec, float *out, int64_t count)
+{
+    if (count > 0) exec->ops->matmul(exec, out, LS_F32, out, out, LS_F32, 1, count, 0, 0);
+}
+
 bool ls_exec_rehearse_begin(ls_exec *exec)
 {
     if (exec->memory->rehearse == NULL) return false;

@@ -123,6 +123,7 @@ ls_status ls_exec_upload(ls_exec *exec, void *device, const void *host, size_t b
 ls_status ls_exec_download(ls_exec *exec, void *host, const void *device, size_t bytes);
 /* Within the device, ordered as the ops are. */
 ls_status ls_exec_copy(ls_exec *exec, void *out, const void *in, size_t bytes);
+void ls_exec_clear(ls_exec *exec, float *out, int64_t count); /* an op that writes zeros */
 
 /* True where copies can run beside the ops; elsewhere the four functions below must not be called. */
 bool ls_exec_has_queues(const ls_exec *exec);

@@ -69,17 +69,24 @@ static void project_with_bias(const block_view *v, void *out, const void *x, int
         v->ops->matmul_bias(v->exec, out, x, weight(v, offset), weight(v, bias), v->dtype, v->R, N, K, LS_TRANSPOSE_B);
 }
 
+/* Of the layer's gradients, those of the weights at `offset`. */
+static float *gradient(const block_view *v, float *gradients, int64_t offset)
+{
+    return gradients + (offset - v->at->input_norm);
+}
+
 /* db[N] += sum of dout[R,N] over rows */
 static void add_bias_backward(const block_view *v, float *gradients, const void *dout, int64_t offset, int64_t N)
 {
-    if (offset >= 0) v->ops->bias_backward(v->exec, gradients + offset, dout, v->dtype, v->R, N);
+    if (offset >= 0) v->ops->bias_backward(v->exec, gradient(v, gradients, offset), dout, v->dtype, v->R, N);
 }
 
 /* dW[N,K] += dout[R,N]^T x[R,K];  dx[R,K] = dout[R,N] W[N,K] */
 static void project_backward_weight(const block_view *v, float *gradients, const void *dout, const void *x,
                                     int64_t offset, int64_t N, int64_t K)
 {
-    v->ops->matmul(v->exec, gradients + offset, LS_F32, dout, x, v->dtype, N, K, v->R, LS_TRANSPOSE_A | LS_ACCUMULATE);
+    v->ops->matmul(v->exec, gradient(v, gradients, offset), LS_F32, dout, x, v->dtype, N, K, v->R,
+                   LS_TRANSPOSE_A | LS_ACCUMULATE);
 }
 
 static void project_backward_input(const block_view *v, void *dx, const void *dout, int64_t offset, int64_t N,
@@ -157,9 +164,9 @@ static void mlp_backward(const block_view *v, float *gradients)
     project_backward_weight(v, gradients, dy, act, v->at->down, v->C, v->F);
     project_backward_weight(v, gradients, s->gate_up, s->normed2, v->at->gate_up, 2 * v->F, v->C);
     project_backward_input(v, dnormed, s->gate_up, v->at->gate_up, 2 * v->F, v->C);
-    v->ops->rmsnorm_backward(v->exec, v->act->dresidual, gradients + v->at->post_norm, dnormed, v->act->residual,
-                             v->who->mid_slot, v->who->sample, s->rstd2, weight(v, v->at->post_norm), v->dtype, v->n,
-                             v->T, v->C);
+    v->ops->rmsnorm_backward(v->exec, v->act->dresidual, gradient(v, gradients, v->at->post_norm), dnormed,
+                             v->act->residual, v->who->mid_slot, v->who->sample, s->rstd2, weight(v, v->at->post_norm),
+                             v->dtype, v->n, v->T, v->C);
 }
 
 /* a = x + s * (Wo . attention(rope(Wqkv . norm1(x) + bqkv)) + bo): d/da becomes d/dx. */
@@ -179,9 +186,9 @@ static void attention_backward(const block_view *v, float *gradients)
     add_bias_backward(v, gradients, dqkv, v->at->qkv_bias, v->QKV);
     project_backward_weight(v, gradients, dqkv, s->normed1, v->at->qkv, v->QKV, v->C);
     project_backward_input(v, dnormed, dqkv, v->at->qkv, v->QKV, v->C);
-    v->ops->rmsnorm_backward(v->exec, v->act->dresidual, gradients + v->at->input_norm, dnormed, v->act->residual,
-                             v->who->in_slot, v->who->sample, s->rstd1, weight(v, v->at->input_norm), v->dtype, v->n,
-                             v->T, v->C);
+    v->ops->rmsnorm_backward(v->exec, v->act->dresidual, gradient(v, gradients, v->at->input_norm), dnormed,
+                             v->act->residual, v->who->in_slot, v->who->sample, s->rstd1, weight(v, v->at->input_norm),
+                             v->dtype, v->n, v->T, v->C);
 }
 
 void ls_block_backward(const ls_block_pass *pass, float *gradients)

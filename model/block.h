@@ -23,7 +23,8 @@ typedef struct ls_block_pass {
 void ls_block_forward(const ls_block_pass *pass);
 /* The same up to what backward needs: a and blocks[layer], not x'. The pass must not be entered. */
 void ls_block_recompute(const ls_block_pass *pass);
-/* dresidual, rows of the survivors: d/dx' -> d/dx, in place; gradients += (fp32, laid out as the weights). */
+/* dresidual, rows of the survivors: d/dx' -> d/dx, in place; gradients += (fp32, of this layer, laid out as its
+ * weights). */
 void ls_block_backward(const ls_block_pass *pass, float *gradients);
 
 #endif

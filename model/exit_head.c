@@ -3,8 +3,8 @@
 
 /* Rows first .. first+count-1 of the lists. Padding rows (no target) share the products but not the norm's backward,
  * which wants each row once; they come last, so `real` of the rows are to be differentiated. */
-static void run_chunk(const ls_model *model, const ls_activations *a, float *gradients, int layer, float gradient_scale,
-                      int64_t first, int64_t count)
+static void run_chunk(const ls_model *model, const ls_activations *a, const ls_exit_gradients *gradients, int layer,
+                      float gradient_scale, int64_t first, int64_t count)
 {
     ls_exec *exec = model->exec;
     const ls_backend *ops = exec->ops;
@@ -23,14 +23,15 @@ static void run_chunk(const ls_model *model, const ls_activations *a, float *gra
                        gradients == NULL ? 0.0f : gradient_scale, count, V);
     if (gradients == NULL) return;
     /* dhead[V,C] += dlogits[count,V]^T normed[count,C];  dnormed[count,C] = dlogits[count,V] head[V,C] */
-    ops->matmul(exec, gradients + model->table.head, LS_F32, a->logits, a->head_normed, dtype, V, C, count,
+    ops->matmul(exec, gradients->head, LS_F32, a->logits, a->head_normed, dtype, V, C, count,
                 LS_TRANSPOSE_A | LS_ACCUMULATE);
     ops->matmul(exec, a->head_dnormed, dtype, a->logits, head, dtype, count, C, V, 0);
-    ops->rmsnorm_backward(exec, a->dresidual, gradients + model->table.final_norm, a->head_dnormed, a->residual, slot,
+    ops->rmsnorm_backward(exec, a->dresidual, gradients->norm, a->head_dnormed, a->residual, slot,
                           a->rows.sample + first, a->head_rstd, norm, dtype, real, 1, C);
 }
 
-void ls_exit_head_run(const ls_model *model, const ls_activations *a, float *gradients, int layer, float gradient_scale)
+void ls_exit_head_run(const ls_model *model, const ls_activations *a, const ls_exit_gradients *gradients, int layer,
+                      float gradient_scale)
 {
     /* A weight too small for fp32 leaves no gradient; the cross-entropy would leave the logits standing. */
     if (gradient_scale == 0.0f) gradients = NULL;

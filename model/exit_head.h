@@ -8,9 +8,13 @@
 
 #include "model/activations.h"
 
+typedef struct ls_exit_gradients {
+    float *norm, *head; /* [C], [V,C] */
+} ls_exit_gradients;
+
 /* Writes the row losses to rows.loss[layer]. With `gradients` also dresidual += and gradients += the derivative of
  * gradient_scale * loss. */
-void ls_exit_head_run(const ls_model *model, const ls_activations *activations, float *gradients, int layer,
-                      float gradient_scale);
+void ls_exit_head_run(const ls_model *model, const ls_activations *activations, const ls_exit_gradients *gradients,
+                      int layer, float gradient_scale);
 
 #endif

@@ -114,6 +114,22 @@ static void tell(const ls_training *training, int part)
     if (training->watch.complete != NULL) training->watch.complete(training->watch.context, part);
 }
 
+/* The first element of a part's gradients. */
+static float *place_of(const ls_training *training, float *gradients, int part)
+{
+    if (training->watch.place != NULL) return training->watch.place(training->watch.context, part);
+    return gradients + ls_parameter_part(&training->model->table, part);
+}
+
+static void exit_backward(const ls_training *training, float *gradients, int layer, float scale)
+{
+    const ls_parameter_table *table = &training->model->table;
+    ls_exit_gradients places = {.norm = place_of(training, gradients, table->layer_count)};
+    places.head = table->head == table->embedding ? place_of(training, gradients, LS_PART_EMBEDDING)
+                                                  : places.norm + (table->head - table->final_norm);
+    ls_exit_head_run(training->model, &training->activations, &places, layer, scale);
+}
+
 /* From the top down: exit l adds its gradient with respect to x[l+1], then block l turns it into that of x[l]. A sample
  * dropped in l keeps its gradient as it is, as its residual did. */
 static void backward(const ls_training *training, float *gradients, const ls_batch *batch, const ls_step_plan *plan,
@@ -123,20 +139,19 @@ static void backward(const ls_training *training, float *gradients, const ls_bat
     const ls_activations *a = &training->activations;
     const int64_t rows = batch->B * batch->T, C = model->config.hidden_size;
     const int newest = newest_block(a, plan);
-    /* A product over an empty inner size is the contract's way to write zeros. */
-    model->exec->ops->matmul(model->exec, a->dresidual, LS_F32, a->y, a->y, model->dtype, rows, C, 0, 0);
+    ls_exec_clear(model->exec, a->dresidual, rows * C);
     for (int l = plan->layers - 1; l > top_exit(plan); l--) tell(training, l);
     for (int l = top_exit(plan); l >= 0; l--) {
         const ls_block_pass pass = block_pass(training, batch, plan, l);
         if (plan->exit_weight[l] > 0.0f)
-            ls_exit_head_run(model, a, gradients, l, (float)((double)plan->exit_weight[l] / target_count));
+            exit_backward(training, gradients, l, (float)((double)plan->exit_weight[l] / target_count));
         if (l == lowest_exit(plan)) tell(training, plan->layers);
         if (a->recompute && l != newest) ls_block_recompute(&pass);
-        ls_block_backward(&pass, gradients);
+        ls_block_backward(&pass, place_of(training, gradients, l));
         tell(training, l);
     }
-    model->exec->ops->embedding_backward(model->exec, gradients + model->table.embedding, a->dresidual, a->tokens, rows,
-                                         model->config.vocab_size, C);
+    model->exec->ops->embedding_backward(model->exec, place_of(training, gradients, LS_PART_EMBEDDING), a->dresidual,
+                                         a->tokens, rows, model->config.vocab_size, C);
     tell(training, LS_PART_EMBEDDING);
 }
 
@@ -162,7 +177,7 @@ ls_status ls_training_issue(ls_training *training, double *sums, float *gradient
     if (!(target_count > 0.0)) return LS_FAIL(LS_BAD_INPUT, "the batch has no target tokens");
     LS_TRY(ls_activations_prepare(&training->activations, model, batch, plan));
     forward(training, batch, plan);
-    if (gradients != NULL)
+    if (gradients != NULL || training->watch.place != NULL)
         backward(training, gradients, batch, plan, target_count);
     else
         for (int l = 0; l < plan->layers; l++)

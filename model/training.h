@@ -24,6 +24,9 @@ typedef struct ls_training ls_training;
  * pass, in an order that depends on the plan alone. */
 typedef struct ls_backward_watch {
     void (*complete)(void *context, int part);
+    /* NULL: gradients go where the pass is told. Else it is asked for the place of a part's, from its first element on,
+     * before some are added, more than once where they come at several moments; it holds until the part is complete. */
+    float *(*place)(void *context, int part);
     void *context;
 } ls_backward_watch;
 
@@ -31,14 +34,15 @@ typedef struct ls_backward_watch {
  * ask for it: it costs a forward pass nothing and saves most of the memory. */
 ls_status ls_training_create(ls_training **out, const ls_model *model, int64_t B, int64_t T, bool recompute);
 void ls_training_destroy(ls_training *training);
-/* For the passes from now on; a watch without a function ends it. */
+/* For the passes from now on; a watch without functions ends it. */
 void ls_training_watch(ls_training *training, ls_backward_watch watch);
 size_t ls_training_bytes(const ls_training *training); /* size of the activation buffers */
 
 /* Runs one micro-batch and waits for its losses, batch->B <= B and batch->T <= T.
  *   exit_loss[l] = sum over target tokens of the cross-entropy at exit l, in nats, for exits with plan weight > 0;
  *                  untouched elsewhere. [L], fp64.
- *   gradients   += d/dparameters of  sum_l weight[l] * exit_loss[l] / target_count;  NULL: losses only (forward).
+ *   gradients   += d/dparameters of  sum_l weight[l] * exit_loss[l] / target_count;  NULL: losses only (forward),
+ *                  unless a watch says where they go.
  * gradients: fp32 [table.elements], from ls_exec_allocate. target_count: target tokens of the whole (global) batch, >
  * 0. The batch's arrays are ordinary memory and are copied. A loss that is not finite is LS_NOT_FINITE naming its exit.
  */

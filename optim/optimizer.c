@@ -8,9 +8,10 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* None where those of a pass have places of their own (optim/shards.h). */
 static size_t gradient_bytes(const ls_optimizer *optimizer)
 {
-    return sizeof(float) * (size_t)optimizer->model->table.elements;
+    return optimizer->shards.staging != NULL ? 0 : sizeof(float) * (size_t)optimizer->model->table.elements;
 }
 
 static size_t kept_bytes(const ls_optimizer *optimizer) { return sizeof(float) * (size_t)optimizer->shards.kept; }
@@ -27,19 +28,19 @@ static ls_status allocate(ls_optimizer *out)
         const char *what;
     } blocks[] = {
         {&out->gradients, gradient_bytes(out), "the gradients"},
-        {&out->master, kept_bytes(out), "the master weights"},
+        {&out->master, master_is_weights(out) ? 0 : kept_bytes(out), "the master weights"},
     };
-    const size_t own = master_is_weights(out) ? 1 : 2;
     LS_TRY(ls_lanes_create(&out->lanes, out->model->exec, out->shards.kept, out->options.offload != LS_OFFLOAD_NONE,
                            out->options.lane_elements));
     out->moment1 = out->lanes.home[0];
     out->moment2 = out->lanes.home[1];
-    for (size_t i = 0; i < own; i++) {
+    for (size_t i = 0; i < sizeof blocks / sizeof blocks[0]; i++) {
         void *memory;
+        if (blocks[i].bytes == 0) continue;
         LS_TRY(ls_exec_allocate(out->model->exec, &memory, blocks[i].bytes, blocks[i].what));
         *blocks[i].place = memory;
     }
-    if (own == 1) out->master = out->model->weights;
+    if (master_is_weights(out)) out->master = out->model->weights;
     void *squares;
     LS_TRY(ls_exec_allocate(out->model->exec, &squares, squares_bytes(out), "the gradient norm"));
     out->squares = squares;
@@ -56,7 +57,7 @@ ls_status ls_optimizer_create_shared(ls_optimizer *out, ls_model *model, const l
     memset(out, 0, sizeof *out);
     out->options = *options;
     out->model = model;
-    ls_status status = ls_shards_create(&out->shards, &model->table, comm, sharding, bucket_elements);
+    ls_status status = ls_shards_create(&out->shards, model->exec, &model->table, comm, sharding, bucket_elements);
     if (status == LS_OK) status = allocate(out);
     if (status == LS_OK && ls_exec_rehearse_begin(model->exec)) {
         model->exec->ops->sum_of_squares(model->exec, out->squares, out->gradients, model->table.elements);
@@ -170,19 +171,13 @@ ls_status ls_optimizer_publish(ls_optimizer *optimizer)
 
 /* ---- the gradient ------------------------------------------------------------------------------------------------ */
 
-/* A product over an empty inner size is the contract's way to write zeros. */
-static void write_zeros(ls_exec *exec, float *out, int64_t count)
-{
-    if (count > 0) exec->ops->matmul(exec, out, LS_F32, out, out, LS_F32, 1, count, 0, 0);
-}
-
 ls_status ls_optimizer_discard(ls_optimizer *optimizer)
 {
     LS_TRY(ls_shards_reduce(&optimizer->shards, optimizer->gradients)); /* some are on their way */
     if (optimizer->shards.summed != NULL)
-        write_zeros(optimizer->model->exec, optimizer->shards.summed, optimizer->shards.kept);
+        ls_exec_clear(optimizer->model->exec, optimizer->shards.summed, optimizer->shards.kept);
     else
-        write_zeros(optimizer->model->exec, optimizer->gradients, optimizer->model->table.elements);
+        ls_exec_clear(optimizer->model->exec, optimizer->gradients, optimizer->model->table.elements);
     return ls_exec_status(optimizer->model->exec);
 }
 
@@ -324,8 +319,8 @@ static void update_bucket(ls_optimizer *optimizer, ls_adamw_step *step, int inde
         start = end;
     }
     if (optimizer->shards.summed != NULL) return; /* the block is empty */
-    write_zeros(optimizer->model->exec, optimizer->gradients + shard->first, shard->kept_first - shard->first);
-    write_zeros(optimizer->model->exec, optimizer->gradients + shard->kept_end, shard->end - shard->kept_end);
+    ls_exec_clear(optimizer->model->exec, optimizer->gradients + shard->first, shard->kept_first - shard->first);
+    ls_exec_clear(optimizer->model->exec, optimizer->gradients + shard->kept_end, shard->end - shard->kept_end);
 }
 
 static ls_adamw_step adamw_step(const ls_optimizer *optimizer, double learning_rate, double norm)

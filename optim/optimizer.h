@@ -1,6 +1,6 @@
 /* AdamW over the parameter block: master weights, moments, clipping; each rank its shard (optim/shards.h).
  *
- * `gradients` always spans the block. Blocks of kept elements hold, for every bucket of `shards`, elements
+ * `gradients` spans the block. Blocks of kept elements hold, for every bucket of `shards`, elements
  * kept_first..kept_end-1 at `place`; a process alone keeps all, in the order of the block. */
 #ifndef LS_OPTIM_OPTIMIZER_H
 #define LS_OPTIM_OPTIMIZER_H
@@ -29,7 +29,7 @@ typedef struct ls_optimizer {
     float *master;            /* [kept] fp32; in fp32 this is model->weights itself, [elements] */
     float *moment1, *moment2; /* [kept] fp32, of `lanes`: with offload ops must not use them, copies may */
     ls_lanes lanes;
-    float *gradients;     /* [elements] fp32; they start at zero */
+    float *gradients;     /* [elements] fp32; they start at zero. NULL where the shards have a place for them */
     double *squares;      /* [buckets] of the exec: where the norm's sums land */
     double *host_squares; /* [buckets] the same on the host */
     double *norms;        /* [size] squares of every rank */

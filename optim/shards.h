@@ -31,6 +31,8 @@ typedef struct ls_stretch {
     int64_t first, end;     /* elements of the block */
     int part;               /* the lowest, which is the last to be complete */
     int bucket, bucket_end; /* list[bucket] onwards */
+    float *place;           /* of `staging`; NULL without */
+    bool open;              /* it holds what this pass has added so far */
 } ls_stretch;
 
 typedef struct ls_shards {
@@ -40,20 +42,29 @@ typedef struct ls_shards {
     int count;
     ls_stretch *stretches; /* [stretch_count], the same */
     int stretch_count;
-    int64_t kept;  /* elements, of all buckets */
-    size_t held;   /* bytes of weights that are noted and wait for more */
-    float *summed; /* [kept] ZeRO-2's gradients, in the process's own memory; else NULL */
+    int64_t kept; /* elements, of all buckets */
+    size_t held;  /* bytes of weights that are noted and wait for more */
+    ls_exec *exec;
+    const ls_parameter_table *table;
+    float *summed; /* [kept] ZeRO-2's gradients; else NULL */
+    /* On GPUs they come here first: a place for each stretch that gets some at several moments of a pass, the others,
+     * the layers', take turns in two places. */
+    float *staging;
+    int64_t staging_elements;
 } ls_shards;
 
 /* bucket_elements: the size aimed at. `comm` may be NULL; the table is made for its size. */
-ls_status ls_shards_create(ls_shards *out, const ls_parameter_table *table, ls_comm *comm, ls_sharding sharding,
-                           int64_t bucket_elements);
+ls_status ls_shards_create(ls_shards *out, ls_exec *exec, const ls_parameter_table *table, ls_comm *comm,
+                           ls_sharding sharding, int64_t bucket_elements);
 void ls_shards_destroy(ls_shards *shards);
 
+/* Where backward shall add the gradients of a part, with `staging`: there is no block of all then, and `gradients` of
+ * the functions below is NULL. */
+float *ls_shards_place(ls_shards *shards, int part);
 /* `part` of the gradients is complete: starts to reduce the buckets that waited for it. */
 ls_status ls_shards_ready(ls_shards *shards, float *gradients, int part);
 /* Starts what has not been started, and waits: kept elements then hold the sums over all ranks. ZeRO-2 adds the sums to
- * `summed` instead and empties the block, whose memory is given back bucket by bucket. */
+ * `summed` instead and empties the block; in the host's memory its pages are given back bucket by bucket. */
 ls_status ls_shards_reduce(ls_shards *shards, float *gradients);
 /* Starts to bring the kept elements of a bucket to all ranks. They are asked for in their order, all of them, since
  * GPUs bring several at once; then ls_shards_wait ends it. */

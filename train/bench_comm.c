@@ -77,7 +77,8 @@ static ls_status step(comm_run *run, step_cost *cost)
     (void)ls_comm_take_traffic(run->comm);
     const double begin = ls_seconds_now();
     for (int i = 0; i < micro_batches; i++) {
-        ls_training_watch(run->training, (ls_backward_watch){i + 1 == micro_batches ? part_complete : NULL, run});
+        ls_training_watch(run->training, (ls_backward_watch){.complete = i + 1 == micro_batches ? part_complete : NULL,
+                                                             .context = run});
         LS_TRY(ls_training_run(run->training, run->exit_loss, run->optimizer.gradients, &run->batch, &run->plan,
                                (double)GLOBAL_BATCH * LENGTH));
     }

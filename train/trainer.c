@@ -110,6 +110,20 @@ static void part_complete(void *context, int part)
     if (news->status == LS_OK) news->status = ls_shards_ready(&optimizer->shards, optimizer->gradients, part);
 }
 
+static float *place_of_part(void *context, int part)
+{
+    backward_news *news = context;
+    return ls_shards_place(&news->trainer->optimizer.shards, part);
+}
+
+static void watch(backward_news *news, bool last)
+{
+    const bool places = news->trainer->optimizer.shards.staging != NULL;
+    const ls_backward_watch watching = {
+        .complete = last ? part_complete : NULL, .place = places ? place_of_part : NULL, .context = news};
+    ls_training_watch(news->trainer->training, watching);
+}
+
 /* Micro-batch number `number` of this rank; its gradients travel during backward when `last`. */
 static ls_status run_micro_batch(backward_news *news, int64_t number, bool last, double targets)
 {
@@ -120,15 +134,15 @@ static ls_status run_micro_batch(backward_news *news, int64_t number, bool last,
     ls_comm_stand(trainer->comm, trainer->step + 1, LS_COMM_COMPUTING);
     ls_recipe_plan(&trainer->recipe, trainer->step, share * ls_comm_rank(trainer->comm) + number,
                    (uint64_t)config->seed, &trainer->plan);
-    ls_training_watch(trainer->training, (ls_backward_watch){last ? part_complete : NULL, news});
+    watch(news, last);
     const ls_status status = ls_training_issue(trainer->training, trainer->readings + number * trainer->recipe.layers,
                                                trainer->optimizer.gradients, &batch, &trainer->plan, targets);
-    ls_training_watch(trainer->training, (ls_backward_watch){NULL, NULL});
+    ls_training_watch(trainer->training, (ls_backward_watch){.context = NULL});
     return status;
 }
 
 /* Gradients travel during the last backward pass; those before only add to them. With ZeRO-2 they travel after every
- * one, and a rank that has failed goes on taking part in that. */
+ * one. A rank that has failed goes on taking part in that. */
 static ls_status run_micro_batches(ls_trainer *trainer, double targets)
 {
     ls_optimizer *optimizer = &trainer->optimizer;

@@ -47,12 +47,13 @@ static ls_status create_model(ls_trainer *trainer)
     return status;
 }
 
-/* Between two of the steps' waits there are the largest passes, a sum a bucket for the norm, and an update: at most one
- * call a parameter, one more a bucket and lane, and two a bucket that clear the gradients of others. */
+/* Between two of the steps' waits there are the largest passes with a place to clear a stretch, a sum a bucket for the
+ * norm, and an update: at most one call a parameter, one more a bucket and lane, and two a bucket that clear the
+ * gradients of others. */
 static ls_status reserve_profile(ls_trainer *trainer)
 {
     if (trainer->profile == NULL) return LS_OK;
-    const int64_t pass = ls_profile_counted(trainer->profile);
+    const int64_t pass = ls_profile_counted(trainer->profile) + trainer->optimizer.shards.stretch_count;
     const int64_t update =
         4 * trainer->optimizer.shards.count + trainer->model.table.count + ls_lanes_number(&trainer->optimizer.lanes);
     return ls_profile_reserve(trainer->profile, ls_trainer_micro_batches(trainer) * pass + update);
@@ -178,10 +179,6 @@ static ls_status open(ls_trainer *trainer)
     const int threads = config->threads > 0 ? (int)config->threads : ls_comm_threads(trainer->comm);
     const int index = ls_comm_device_index(trainer->comm, device, (int)config->device_index);
     LS_TRY(ls_exec_create_on(&trainer->exec, device, index, threads));
-    if (!trainer->exec.memory->host && ls_comm_size(trainer->comm) > 1 &&
-        config->parallel.sharding == LS_SHARDING_GRADIENTS)
-        return LS_FAIL(LS_UNSUPPORTED, "parallel.sharding: gradients is for device: cpu; on %s use optimizer",
-                       ls_device_names[trainer->exec.device]);
     return config->profile ? ls_profile_create(&trainer->profile, &trainer->exec) : LS_OK;
 }
 

@@ -367,6 +367,60 @@ static void recomputation_changes_nothing(void **state)
         }
 }
 
+typedef struct places {
+    const ls_parameter_table *table;
+    float *of[7]; /* by part + 1 */
+    int told[7], order[7], count;
+    bool asked_too_late;
+} places;
+
+static float *place_of(void *context, int part)
+{
+    places *p = context;
+    p->asked_too_late = p->asked_too_late || p->told[part + 1] > 0;
+    return p->of[part + 1];
+}
+
+static void part_told(void *context, int part)
+{
+    places *p = context;
+    p->told[part + 1]++;
+    if (p->count < 7) p->order[p->count++] = part;
+}
+
+/* Each part in memory of its own: the bits of the one block. Each is told once, after which its place is not asked for. */
+static void gradients_go_where_asked(void **state)
+{
+    (void)state;
+    for (int tied = 0; tied < 2; tied++) {
+        const ls_model_config config = small_config(5, tied != 0);
+        trial t;
+        ls_training *training;
+        trial_create(&t, LS_DEVICE_REFERENCE, LS_F32, &config, 3, 7);
+        trial_add_recipe(&t);
+        t.plan.exit_weight[0] = t.plan.exit_weight[4] = 0.0f; /* the one in the middle is the highest and the lowest */
+        assert_ok(trial_run(&t, true, false));
+        places p = {.table = &t.model.table};
+        for (int part = -1; part <= 5; part++) {
+            const int64_t count = ls_parameter_part(p.table, part + 1) - ls_parameter_part(p.table, part);
+            p.of[part + 1] = calloc((size_t)count, sizeof(float));
+        }
+        assert_ok(ls_training_create(&training, &t.model, 3, 7, false));
+        ls_training_watch(training, (ls_backward_watch){part_told, place_of, &p});
+        assert_ok(ls_training_run(training, t.loss, NULL, &t.batch, &t.plan, t.target_count));
+        assert_false(p.asked_too_late);
+        assert_int_equal(p.count, 7);
+        for (int part = -1; part <= 5; part++) {
+            const int64_t first = ls_parameter_part(p.table, part), end = ls_parameter_part(p.table, part + 1);
+            assert_int_equal(p.told[part + 1], 1);
+            assert_true(same_bits(t.gradients + first, p.of[part + 1], sizeof(float) * (size_t)(end - first)));
+            free(p.of[part + 1]);
+        }
+        ls_training_destroy(training);
+        trial_destroy(&t);
+    }
+}
+
 /* One object serves smaller batches too, leaves nothing behind from one pass to the next, and adds to gradients. */
 static void buffers_are_reused(void **state)
 {
@@ -524,6 +578,7 @@ int main(void)
         cmocka_unit_test_prestate(sample_does_not_know_its_neighbours, &cpu),
         cmocka_unit_test_prestate(recomputation_changes_nothing, &reference),
         cmocka_unit_test_prestate(recomputation_changes_nothing, &cpu),
+        cmocka_unit_test(gradients_go_where_asked),
         cmocka_unit_test(buffers_are_reused),
         cmocka_unit_test(chunks_add_up),
         cmocka_unit_test(bad_loss_names_its_layer),

@@ -90,6 +90,41 @@ class Curves(device_ranks.DeviceRanksTest):
             waits.append(sorted(int(count) for count in re.findall(r"(\d+) waits", self.log)))
         self.assertEqual([3, 3], [after - before for before, after in zip(*waits)])
 
+    def test_gradients_shared_out(self):
+        """ZeRO-2 finds what ZeRO-1 does, to the same bits in every order of streams."""
+        short = ("training.steps=6", "evaluation.every=0", "checkpoint.every=0", "schedule.warmup_steps=0",
+                 "training.micro_batch_size=1", "training.global_batch_size=12")
+        for name, options in (("tied", ["model.tie_word_embeddings=true"]),
+                              ("apart", ["model.tie_word_embeddings=false", "model.num_hidden_layers=5"])):
+            self.run_device(3, f"run_dir={name}", *short, *options)
+            for streams in (1, 2):
+                self.run_device(3, f"run_dir={name}{streams}", "parallel.sharding=gradients", *short, *options,
+                                seed=streams, streams=streams)
+                self.assert_same_curve(self.curve(name), self.curve(f"{name}{streams}"), 1e-5)
+            self.assertEqual(self.curve(f"{name}1"), self.curve(f"{name}2"))
+
+    def test_memory_of_gradients_shared_out(self):
+        """What inspect tells is what is allocated at most; and that is 2 + 16/n bytes a parameter in bf16, and places for
+        the gradients of two layers, the embedding and the head."""
+        for tied, size in (("true", 3), ("false", 2)):
+            options = ("device=cuda", "precision=bf16", "parallel.sharding=gradients", f"model.tie_word_embeddings={tied}")
+            told = json.loads(self.good("inspect", "--memory", "--processes", str(size), "--json", "config.yaml",
+                                        *options))["memory"]
+            self.run_device(size, *options, f"run_dir={tied}", "training.steps=1", "evaluation.every=0",
+                            "schedule.warmup_steps=0")
+            self.assertEqual([told["total"]] * size, list(map(int, re.findall(r"(\d+) bytes at most", self.log))))
+            blocks = {block["what"]: block["bytes"] for block in told["blocks"]}
+            whole = 64 * size  # elements; every part is padded to it
+            vocabulary, norm = 257 * 16, 64  # bytes, and the end of a text
+            head = norm if tied == "true" else norm + vocabulary
+            outside = -(-vocabulary // whole) * whole + -(-head // whole) * whole
+            elements = blocks["the weights"] // 2
+            for what in ("the first moments", "the second moments", "the master weights",
+                         "this process's share of the gradients"):
+                self.assertEqual(4 * elements // size, blocks[what], what)
+            self.assertEqual(4 * (outside + 2 * ((elements - outside) // 3)), blocks["gradients on their way"])
+            self.assertNotIn("the gradients", blocks)
+
     def test_sharding(self):
         one = self.curve(self.plain(1))
         self.run_device(2, "run_dir=two", "parallel.sharding=none")
@@ -116,7 +151,7 @@ class Curves(device_ranks.DeviceRanksTest):
 
     def test_one_wait_a_step(self):
         """As a process alone: the copy of losses and norm. No bucket is waited for by the host."""
-        for options in ([], ["parallel.sharding=none"]):
+        for options in ([], ["parallel.sharding=none"], ["parallel.sharding=gradients", "training.micro_batch_size=1"]):
             seen = []
             for steps in (2, 5):
                 self.run_device(2, f"training.steps={steps}", "training.global_batch_size=8", "evaluation.every=0",
@@ -138,10 +173,11 @@ class Curves(device_ranks.DeviceRanksTest):
         self.assertEqual([3 * (parts + 1)] * 2, [after - before for before, after in zip(*seen)])
 
     def test_steps_that_are_not_finite(self):
-        """A bad number on one process alone: all skip the step, or all stop."""
-        for action in ("stop", "skip"):
-            status, _, err = self.finish(self.launch_program(
-                POISON, [["config.yaml", "device=cuda", f"training.not_finite={action}"]] * 3))
+        """A bad number on one process alone: all skip the step, or all stop. So do they where one can make no pass; it
+        starts its buckets in the others' order."""
+        for action, sharding in (("stop", "optimizer"), ("skip", "gradients")):
+            status, _, err = self.finish(self.launch_program(POISON, [[
+                "config.yaml", "device=cuda", f"training.not_finite={action}", f"parallel.sharding={sharding}"]] * 3))
             self.assertEqual(0, status, err)
 
 
@@ -197,9 +233,6 @@ class Refused(device_ranks.DeviceRanksTest):
         self.assertEqual(2, status, err)
         self.assertIn("have the same GPU", err)
         self.assertFalse(os.path.exists(self.path("no")))
-
-    def test_sharding_of_gradients(self):
-        self.refused(self.launch_device(2, "parallel.sharding=gradients"), "parallel.sharding: gradients is for")
 
     def test_one_gpu_that_does_not_open(self):
         self.refused(self.launch_device(2, each={1: {"capability": 75}}), ["rank 1 on", "compute capability 7.5"])
