@@ -114,6 +114,15 @@ static void tell(const ls_training *training, int part)
     if (training->watch.complete != NULL) training->watch.complete(training->watch.context, part);
 }
 
+void ls_training_tell(const ls_training *training, const ls_step_plan *plan)
+{
+    for (int l = plan->layers - 1; l >= 0; l--) {
+        if (l == lowest_exit(plan)) tell(training, plan->layers);
+        tell(training, l);
+    }
+    tell(training, LS_PART_EMBEDDING);
+}
+
 /* The first element of a part's gradients. */
 static float *place_of(const ls_training *training, float *gradients, int part)
 {

@@ -36,6 +36,9 @@ ls_status ls_training_create(ls_training **out, const ls_model *model, int64_t B
 void ls_training_destroy(ls_training *training);
 /* For the passes from now on; a watch without functions ends it. */
 void ls_training_watch(ls_training *training, ls_backward_watch watch);
+/* Tells the watch of all parts in the order of a pass under this plan, without one: for who cannot make the pass that
+ * others make. */
+void ls_training_tell(const ls_training *training, const ls_step_plan *plan);
 size_t ls_training_bytes(const ls_training *training); /* size of the activation buffers */
 
 /* Runs one micro-batch and waits for its losses, batch->B <= B and batch->T <= T.

@@ -137,6 +137,8 @@ static ls_status run_micro_batch(backward_news *news, int64_t number, bool last,
     watch(news, last);
     const ls_status status = ls_training_issue(trainer->training, trainer->readings + number * trainer->recipe.layers,
                                                trainer->optimizer.gradients, &batch, &trainer->plan, targets);
+    /* The others' exits are these, and so is the order in which their buckets start. */
+    if (status != LS_OK) ls_training_tell(trainer->training, &trainer->plan);
     ls_training_watch(trainer->training, (ls_backward_watch){.context = NULL});
     return status;
 }
@@ -150,8 +152,12 @@ static ls_status run_micro_batches(ls_trainer *trainer, double targets)
     const bool every = optimizer->shards.sharding == LS_SHARDING_GRADIENTS;
     backward_news news = {trainer, LS_OK};
     ls_status status = LS_OK;
-    for (int64_t i = 0; i < count && (status == LS_OK || every); i++) {
-        if (status == LS_OK) status = run_micro_batch(&news, i, every || i + 1 == count, targets);
+    for (int64_t i = 0; i < count; i++) {
+        const bool last = every || i + 1 == count;
+        if (status == LS_OK || last) {
+            const ls_status own = run_micro_batch(&news, i, last, targets);
+            if (status == LS_OK) status = own;
+        }
         if (every) LS_TRY(ls_shards_reduce(&optimizer->shards, optimizer->gradients));
     }
     return status == LS_OK ? news.status : status;

@@ -388,7 +388,8 @@ static void part_told(void *context, int part)
     if (p->count < 7) p->order[p->count++] = part;
 }
 
-/* Each part in memory of its own: the bits of the one block. Each is told once, after which its place is not asked for. */
+/* Each part in memory of its own: the bits of the one block. Each is told once, after which its place is not asked for;
+ * ls_training_tell tells them in the same order. */
 static void gradients_go_where_asked(void **state)
 {
     (void)state;
@@ -416,6 +417,10 @@ static void gradients_go_where_asked(void **state)
             assert_true(same_bits(t.gradients + first, p.of[part + 1], sizeof(float) * (size_t)(end - first)));
             free(p.of[part + 1]);
         }
+        places again = {.table = &t.model.table};
+        ls_training_watch(training, (ls_backward_watch){part_told, place_of, &again});
+        ls_training_tell(training, &t.plan);
+        assert_true(same_bits(p.order, again.order, sizeof p.order));
         ls_training_destroy(training);
         trial_destroy(&t);
     }

@@ -1,4 +1,5 @@
-/* Under mpirun: a number that is not finite on one process alone stops or skips the step on all.
+/* Under mpirun: a number that is not finite on one process alone stops or skips the step on all, and so does a pass
+ * that one cannot make.
  *
  * usage: rank_poison CONFIG.yaml KEY=VALUE...; every process ends with status 0, or 1 with a message. Started by
  * test_not_finite.py. */
@@ -76,6 +77,19 @@ static void one_case(ls_trainer *trainer, ls_comm *comm, int victim, bool gradie
     CHECK(ls_comm_agree(comm, LS_OK) == LS_OK);
 }
 
+/* Tokens that one rank's model does not know: it alone makes no pass, and all fail. What they have added is gone. */
+static void one_refusal(ls_trainer *trainer, ls_comm *comm, int victim)
+{
+    ls_step_report report;
+    const int64_t step = trainer->step, vocabulary = trainer->model.config.vocab_size;
+    if (rank == victim) trainer->model.config.vocab_size = 1;
+    CHECK(ls_trainer_step(trainer, &report) == LS_BAD_INPUT && trainer->step == step);
+    ls_error_clear();
+    trainer->model.config.vocab_size = vocabulary;
+    CHECK(ls_trainer_step(trainer, &report) == LS_OK && isfinite(report.loss) && report.gradient_norm < 100.0);
+    CHECK(ls_comm_agree(comm, LS_OK) == LS_OK);
+}
+
 int main(int argc, char **argv)
 {
     ls_comm *comm;
@@ -92,6 +106,8 @@ int main(int argc, char **argv)
         one_case(&trainer, comm, victim, false);
         if (trainer.optimizer.shards.sharding != LS_SHARDING_GRADIENTS) one_case(&trainer, comm, victim, true);
     }
+    for (int turn = 0; turn < 3; turn++)
+        one_refusal(&trainer, comm, ls_comm_size(comm) - 1); /* of the rotating exits */
     ls_trainer_destroy(&trainer);
     ls_train_config_free(&config);
     ls_comm_close(comm);
