@@ -16,10 +16,11 @@ typedef struct ls_inspect_steps {
  * "tokens_per_step", "schedule": [{"step", "learning_rate", "dropout_rate": [L], "exit_weight": [L]}]} */
 ls_status ls_inspect_config(cJSON **out, const char *path, const char *const *overrides, int override_count,
                             const ls_inspect_steps *steps);
-/* {"kind": "memory", "device", "precision", "memory": {"total": bytes, "blocks": [{"what", "bytes"}]}}: what training
- * with this config allocates on its device, which need not be there. "host_memory", alike, where it takes some of the
- * host's beside. */
-ls_status ls_inspect_memory(cJSON **out, const char *path, const char *const *overrides, int override_count);
+/* {"kind": "memory", "device", "precision", "processes", "memory": {"total": bytes, "blocks": [{"what", "bytes"}]}}:
+ * what each of so many processes that train with this config allocates on its device, which need not be there.
+ * "host_memory", alike, where it takes some of the host's beside. */
+ls_status ls_inspect_memory(cJSON **out, const char *path, const char *const *overrides, int override_count,
+                            int processes);
 /* {"kind": "checkpoint", "model", "parameters"} and, of a training run, {"step", "samples", "seed", "layers", "steps",
  * "tokens_per_step", "schedule"}. `path` may be a run folder. */
 ls_status ls_inspect_checkpoint(cJSON **out, const char *path, const ls_inspect_steps *steps);

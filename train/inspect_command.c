@@ -10,11 +10,14 @@
 #include <stdlib.h>
 #include <string.h>
 
+enum { MOST_PROCESSES = 1 << 20 };
+
 typedef struct arguments {
     const char *path;
     const char **overrides; /* [count], room for argc */
     int count;
     ls_inspect_steps steps;
+    int64_t processes;
     bool json, build, memory;
 } arguments;
 
@@ -22,6 +25,7 @@ static const struct argp_option options[] = {
     {"json", 'j', NULL, 0, "One JSON document", 0},
     {"steps", 's', "T,T,...", 0, "Steps of the schedule, from 0 (default: the start, about the quarters, the end)", 0},
     {"memory", 'm', NULL, 0, "Tell what training with CONFIG.yaml allocates on its device, in bytes", 0},
+    {"processes", 'p', "N", 0, "With --memory: of each of N processes, a device for each (default: 1)", 0},
     {"build", 'b', NULL, 0, "Tell what this program was built with, and this machine's processor", 0},
     {NULL, 0, NULL, 0, NULL, 0},
 };
@@ -55,6 +59,8 @@ static error_t parse(int key, char *argument, struct argp_state *state)
     case 'm':
         self->memory = true;
         return 0;
+    case 'p':
+        return ls_command_int(&self->processes, "--processes", argument, 1, MOST_PROCESSES) == LS_OK ? 0 : EINVAL;
     case 'b':
         self->build = true;
         return 0;
@@ -114,7 +120,7 @@ static ls_status inspect(cJSON **out, const arguments *self)
     if (self->build) return ls_inspect_build(out);
     const bool folder = ls_file_is_folder(self->path);
     if (!folder && !ends_with(self->path, ".h5") && !begins_like_hdf5(self->path))
-        return self->memory ? ls_inspect_memory(out, self->path, self->overrides, self->count)
+        return self->memory ? ls_inspect_memory(out, self->path, self->overrides, self->count, (int)self->processes)
                             : ls_inspect_config(out, self->path, self->overrides, self->count, &self->steps);
     if (self->memory) return LS_FAIL(LS_BAD_INPUT, "--memory is for a config; %s is none", self->path);
     if (self->count > 0)
@@ -138,7 +144,7 @@ static ls_status run(const arguments *self)
 
 ls_status ls_inspect_command(int argc, char **argv)
 {
-    arguments self = {.overrides = calloc((size_t)argc, sizeof(char *))};
+    arguments self = {.processes = 1, .overrides = calloc((size_t)argc, sizeof(char *))};
     if (self.overrides == NULL) return LS_FAIL(LS_NO_MEMORY, "cannot get memory for the arguments");
     ls_status status = ls_command_parse(&command, argc, argv, &self);
     if (status == LS_OK) status = run(&self);

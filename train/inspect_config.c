@@ -166,42 +166,37 @@ static cJSON *add_memory(cJSON *document, const char *key)
     return memory;
 }
 
-/* What a process alone takes of the host's memory to save in the background. */
-static ls_status add_copy(cJSON *host, const ls_model_config *model)
-{
-    ls_parameter_table table;
-    LS_TRY(ls_parameter_table_create(&table, model));
-    add_block(host, "a copy of the run for saving in the background", ls_background_save_bytes_of(table.elements));
-    ls_parameter_table_destroy(&table);
-    return LS_OK;
-}
-
-static ls_status describe_memory(cJSON *document, ls_train_config *config)
+static ls_status describe_memory(cJSON *document, ls_train_config *config, int processes)
 {
     ls_exec counted;
+    int64_t saved;
     LS_TRY(ls_inspect_ask_token_file(config));
     if (config->model.vocab_size == 0)
         return LS_FAIL(LS_BAD_INPUT, "the vocabulary is not known: set model.vocab_size, or data.tokens to a file that "
                                      "is there");
     LS_TRY(ls_model_config_check(&config->model));
-    LS_TRY(ls_trainer_plan(&counted, config));
+    LS_TRY(ls_trainer_plan(&counted, &saved, config, processes));
     (void)cJSON_AddStringToObject(document, "kind", "memory");
     (void)cJSON_AddStringToObject(document, "device", ls_device_names[config->device]);
     (void)cJSON_AddStringToObject(document, "precision", ls_precision_names[config->precision]);
+    (void)cJSON_AddNumberToObject(document, "processes", processes);
     cJSON *memory = add_memory(document, "memory");
     cJSON *host =
         config->checkpoint.background || counted.pinned_bytes > 0 ? add_memory(document, "host_memory") : NULL;
     for (int i = 0; i < counted.block_count; i++)
         add_block(counted.blocks[i].pinned ? host : memory, counted.blocks[i].what, counted.blocks[i].bytes);
-    return config->checkpoint.background ? add_copy(host, &config->model) : LS_OK;
+    if (config->checkpoint.background)
+        add_block(host, "a copy of the run for saving in the background", ls_background_save_bytes_of(saved));
+    return LS_OK;
 }
 
-ls_status ls_inspect_memory(cJSON **out, const char *path, const char *const *overrides, int override_count)
+ls_status ls_inspect_memory(cJSON **out, const char *path, const char *const *overrides, int override_count,
+                            int processes)
 {
     ls_train_config config;
     LS_TRY(ls_train_config_read(&config, path, overrides, override_count));
     *out = cJSON_CreateObject();
-    const ls_status status = describe_memory(*out, &config);
+    const ls_status status = describe_memory(*out, &config, processes);
     ls_train_config_free(&config);
     return status;
 }

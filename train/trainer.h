@@ -66,9 +66,10 @@ ls_status ls_trainer_create(ls_trainer *out, ls_train_config *config);
  */
 ls_status ls_trainer_create_shared(ls_trainer *out, ls_train_config *config, ls_comm *comm);
 void ls_trainer_destroy(ls_trainer *trainer);
-/* What ls_trainer_create would allocate on the device, without a device: bytes and blocks of `counted`, which is no
- * exec otherwise. The vocabulary must be known. */
-ls_status ls_trainer_plan(ls_exec *counted, ls_train_config *config);
+/* What ls_trainer_create would allocate on the device as one of `processes`, without a device: bytes and blocks of
+ * `counted`, which is no exec otherwise. The vocabulary must be known. *kept: elements of each block of the optimizer.
+ */
+ls_status ls_trainer_plan(ls_exec *counted, int64_t *saved, ls_train_config *config, int processes);
 /* This rank's micro-batches of a step, and the size of `readings`. */
 int64_t ls_trainer_micro_batches(const ls_trainer *trainer);
 size_t ls_trainer_readings_bytes(const ls_trainer *trainer);

@@ -194,12 +194,17 @@ static ls_status create(ls_trainer *trainer)
     return trainer->config_text == NULL ? LS_FAIL(LS_NO_MEMORY, "cannot get memory for the config's text") : LS_OK;
 }
 
-ls_status ls_trainer_plan(ls_exec *counted, ls_train_config *config)
+ls_status ls_trainer_plan(ls_exec *counted, int64_t *saved, ls_train_config *config, int processes)
 {
     ls_trainer trainer = {.config = config};
-    LS_TRY(ls_exec_create_plan(&trainer.exec, (ls_device)config->device));
-    const ls_status status = create_model(&trainer);
+    LS_TRY(ls_comm_create_plan(&trainer.comm, processes));
+    ls_status status = check_shares(&trainer);
+    if (status == LS_OK) status = ls_exec_create_plan(&trainer.exec, (ls_device)config->device);
+    if (status == LS_OK) status = create_model(&trainer);
     *counted = trainer.exec;
+    *saved = trainer.model.table.elements / processes;
+    ls_comm_close(trainer.comm);
+    trainer.comm = NULL;
     ls_trainer_destroy(&trainer);
     counted->ops = NULL;
     counted->memory = NULL;

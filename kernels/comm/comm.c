@@ -58,6 +58,26 @@ ls_status ls_comm_open(ls_comm **out)
     return status;
 }
 
+static ls_status plan_bucket(ls_comm_bucket *bucket)
+{
+    (void)bucket;
+    return LS_OK;
+}
+
+static void forget_bucket(ls_comm_bucket *bucket) { (void)bucket; }
+
+static const ls_bucket_engine planned = {.name = "plan", .create = plan_bucket, .destroy = forget_bucket};
+
+ls_status ls_comm_create_plan(ls_comm **out, int size)
+{
+    ls_comm *comm = *out = calloc(1, sizeof *comm);
+    if (comm == NULL) return LS_FAIL(LS_NO_MEMORY, "cannot get memory for the processes of the run");
+    comm->size = size;
+    comm->buckets = &planned;
+    (void)pthread_mutex_init(&comm->guard, NULL);
+    return LS_OK;
+}
+
 void ls_comm_close(ls_comm *comm)
 {
     if (comm == NULL) return;

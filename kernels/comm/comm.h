@@ -43,6 +43,8 @@ typedef struct ls_comm_traffic {
 /* Joins the processes that mpirun or srun started; alone, when nobody did. MPI is not touched by a process alone.
  * LS_UNSUPPORTED: started as one of several, but this build has no MPI or the launcher gives none. */
 ls_status ls_comm_open(ls_comm **out);
+/* One of `size` processes that are not there, for what asks about sizes: buckets can be made, not used. */
+ls_status ls_comm_create_plan(ls_comm **out, int size);
 /* All ranks must come here, whatever happened before. NULL is fine. */
 void ls_comm_close(ls_comm *comm);
 

@@ -18,9 +18,11 @@ static void check(const run_fixture *fixture, const char *precision, const char 
     ls_train_config config;
     ls_trainer trainer;
     ls_exec counted;
+    int64_t saved;
     run_fixture_config(&config, fixture, "memory", (const char *const *)overrides);
     expect_ok(ls_trainer_create(&trainer, &config));
-    expect_ok(ls_trainer_plan(&counted, &config));
+    expect_ok(ls_trainer_plan(&counted, &saved, &config, 1));
+    assert_int_equal(saved, trainer.model.table.elements);
     assert_true(counted.bytes > 0);
     assert_int_equal(counted.bytes, trainer.exec.bytes);
     assert_int_equal(counted.pinned_bytes, 0); /* where the moments would be offloaded to is where they are */
