@@ -9,7 +9,7 @@
 
 /* One greedy run; `setting` NULL: autoregressive. */
 static ls_status run_once(ls_decode_result *result, int32_t *tokens, ls_decoder *decoder, const ls_sweep *sweep,
-                          const int32_t *prompt, const ls_sweep_setting *setting)
+                          const ls_prompts *prompts, int64_t prompt, const ls_sweep_setting *setting)
 {
     const ls_decode_options options = {.mode = setting == NULL ? LS_DECODE_AUTOREGRESSIVE : setting->mode,
                                        .exit_layer = setting == NULL ? 0 : setting->exit_layer,
@@ -17,7 +17,8 @@ static ls_status run_once(ls_decode_result *result, int32_t *tokens, ls_decoder 
                                        .max_new_tokens = sweep->max_new_tokens,
                                        .end_of_text = sweep->end_of_text,
                                        .sampling = {.top_p = 1.0}};
-    LS_TRY(ls_decoder_generate(decoder, result, tokens, prompt, sweep->prompt_tokens, &options, NULL, NULL));
+    const int64_t start = prompts->start[prompt], length = prompts->start[prompt + 1] - start;
+    LS_TRY(ls_decoder_generate(decoder, result, tokens, prompts->tokens + start, length, &options, NULL, NULL));
     if (strcmp(result->finish_reason, "interrupted") == 0) return LS_FAIL(LS_INTERRUPTED, "the sweep was interrupted");
     return LS_OK;
 }
@@ -54,14 +55,14 @@ static void add_pair(ls_sweep *sweep, ls_sweep_setting *setting, const pair_resu
 /* What a process works with. */
 typedef struct workbench {
     ls_decoder *decoder;
-    const int32_t *prompts;
+    const ls_prompts *prompts;
     int32_t *tokens;        /* [2, max_new_tokens] */
     pair_result *own, *all; /* [count] by setting; [size][count] */
 } workbench;
 
 /* Which of the two comes first changes from pair to pair. */
 static ls_status run_pair(pair_result *out, const ls_sweep *sweep, const ls_sweep_setting *setting,
-                          const workbench *bench, const int32_t *prompt, bool plain_first)
+                          const workbench *bench, int64_t prompt, bool plain_first)
 {
     ls_decode_result best[2] = {0}; /* plain, fast */
     out->identical = true;
@@ -70,7 +71,7 @@ static ls_status run_pair(pair_result *out, const ls_sweep *sweep, const ls_swee
         for (int turn = 0; turn < 2; turn++) {
             const int which = (turn == 0) == plain_first ? 0 : 1;
             LS_TRY(run_once(result + which, bench->tokens + which * sweep->max_new_tokens, bench->decoder, sweep,
-                            prompt, which == 0 ? NULL : setting));
+                            bench->prompts, prompt, which == 0 ? NULL : setting));
             if (repeat == 0 || result[which].decode_seconds < best[which].decode_seconds) best[which] = result[which];
         }
         if (!same_text(result, result + 1)) out->identical = false;
@@ -95,8 +96,7 @@ static ls_status measure_round(const ls_sweep *sweep, const workbench *bench, in
         const int64_t p = first + (rank + (int64_t)sweep->count * size - s) % size;
         if (p >= sweep->prompts) continue;
         ls_comm_stand(sweep->comm, p, LS_COMM_EVALUATING);
-        LS_TRY(run_pair(&bench->own[s], sweep, sweep->settings + s, bench, bench->prompts + p * sweep->prompt_tokens,
-                        (first / size + s) % 2 == 0));
+        LS_TRY(run_pair(&bench->own[s], sweep, sweep->settings + s, bench, p, (first / size + s) % 2 == 0));
         ls_log_progress("sweep: prompt %lld of %lld, setting %d of %d", (long long)p + 1, (long long)sweep->prompts,
                         s + 1, sweep->count);
     }
@@ -130,7 +130,7 @@ static ls_status run_pairs(ls_sweep *sweep, const workbench *bench)
 {
     /* Once before the clock counts: code, weights and buffers are touched. */
     ls_decode_result first;
-    const ls_status warm = run_once(&first, bench->tokens, bench->decoder, sweep, bench->prompts, NULL);
+    const ls_status warm = run_once(&first, bench->tokens, bench->decoder, sweep, bench->prompts, 0, NULL);
     LS_TRY(ls_comm_agree(sweep->comm, warm));
     const double began = ls_seconds_now();
     int64_t p = 0;
@@ -144,13 +144,16 @@ static ls_status run_pairs(ls_sweep *sweep, const workbench *bench)
     return LS_OK;
 }
 
-ls_status ls_sweep_run(ls_sweep *sweep, ls_decoder *decoder, const int32_t *prompts)
+ls_status ls_sweep_run(ls_sweep *sweep, ls_decoder *decoder, const ls_prompts *prompts)
 {
     for (int s = 0; s < sweep->count; s++) {
         const ls_sweep_setting *old = sweep->settings + s;
         sweep->settings[s] = (ls_sweep_setting){
             .mode = old->mode, .exit_layer = old->exit_layer, .draft_tokens = old->draft_tokens, .identical = true};
     }
+    sweep->prompts = prompts->count;
+    sweep->prompt_tokens = prompts->longest;
+    sweep->shortest_prompt = prompts->shortest;
     sweep->autoregressive_tokens = 0;
     sweep->autoregressive_seconds = 0.0;
     const size_t count = (size_t)sweep->count, size = (size_t)ls_comm_size(sweep->comm);
@@ -237,6 +240,7 @@ cJSON *ls_sweep_to_json(const ls_sweep *sweep)
     (void)cJSON_AddNumberToObject(document, "processes", ls_comm_size(sweep->comm));
     (void)cJSON_AddNumberToObject(document, "prompts", (double)sweep->prompts);
     (void)cJSON_AddNumberToObject(document, "prompt_tokens", (double)sweep->prompt_tokens);
+    (void)cJSON_AddNumberToObject(document, "shortest_prompt", (double)sweep->shortest_prompt);
     (void)cJSON_AddNumberToObject(document, "max_new_tokens", (double)sweep->max_new_tokens);
     (void)cJSON_AddNumberToObject(document, "repeats", (double)sweep->repeats);
     cJSON *plain = cJSON_AddObjectToObject(document, "autoregressive");
@@ -267,11 +271,12 @@ static void print_row(FILE *file, const ls_sweep_setting *setting)
 
 void ls_sweep_print(FILE *file, const ls_sweep *sweep)
 {
-    (void)fprintf(file,
-                  "%lld held-out prompts of %lld tokens, up to %lld new tokens, greedy, the fastest of %lld runs each, "
-                  "%s, %d threads\n",
-                  (long long)sweep->prompts, (long long)sweep->prompt_tokens, (long long)sweep->max_new_tokens,
-                  (long long)sweep->repeats, sweep->precision, sweep->threads);
+    (void)fprintf(file, "%lld held-out prompts of ", (long long)sweep->prompts);
+    if (sweep->shortest_prompt < sweep->prompt_tokens)
+        (void)fprintf(file, "%lld to ", (long long)sweep->shortest_prompt);
+    (void)fprintf(file, "%lld tokens, up to %lld new tokens, greedy, the fastest of %lld runs each, %s, %d threads\n",
+                  (long long)sweep->prompt_tokens, (long long)sweep->max_new_tokens, (long long)sweep->repeats,
+                  sweep->precision, sweep->threads);
     if (ls_comm_size(sweep->comm) > 1)
         (void)fprintf(file, "%d processes at once, each of so many threads; speeds are those of one among them\n",
                       ls_comm_size(sweep->comm));

@@ -4,6 +4,7 @@
 
 #include "core/json.h"
 #include "eval/decoder.h"
+#include "eval/held_out.h"
 #include "kernels/comm/comm.h"
 
 typedef struct ls_sweep_setting {
@@ -23,7 +24,8 @@ typedef struct ls_sweep {
     const char *model; /* for the record, like the next three */
     const char *device, *precision;
     int threads;
-    int64_t prompts, prompt_tokens, max_new_tokens;
+    int64_t prompts, max_new_tokens;
+    int64_t prompt_tokens, shortest_prompt; /* of the longest and the shortest prompt */
     int64_t repeats;
     /* After so long no further prompt (of several processes: as many as they are) is begun, and `prompts` falls to
      * those measured; 0: no limit. */
@@ -38,9 +40,8 @@ typedef struct ls_sweep {
 /* Fills the measured fields. Each prompt is decoded greedily by each setting right after or before an autoregressive
  * run of the same prompt (in turns), `repeats` times, on the same decoder: both see the same machine, and the fastest
  * of each is kept. Of several processes each takes some of the prompts and all numbers but times are what one alone
- * finds; a failure is that of all. prompts: [prompts, prompt_tokens]; the first is always measured. A signal is
- * LS_INTERRUPTED. */
-ls_status ls_sweep_run(ls_sweep *sweep, ls_decoder *decoder, const int32_t *prompts);
+ * finds; a failure is that of all. The first of the prompts is always measured. A signal is LS_INTERRUPTED. */
+ls_status ls_sweep_run(ls_sweep *sweep, ls_decoder *decoder, const ls_prompts *prompts);
 
 double ls_sweep_speedup(const ls_sweep_setting *setting); /* time of all paired runs over time of its own; 0: unknown */
 /* The self-speculative setting of the highest speedup, NULL when there is none. */

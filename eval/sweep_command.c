@@ -41,7 +41,10 @@ static const struct argp_option option_list[] = {
     {"draft-tokens", KEY_DRAFT_TOKENS, "D,...", 0, "Draft lengths (default 2,4,8)", 1},
     {"prompts", KEY_PROMPTS, "N", 0, "Number of prompts (default 8)", 1},
     {"repeats", KEY_REPEATS, "R", 0, "Time each prompt R times and keep the fastest (default 2)", 1},
-    {"prompt-tokens", KEY_PROMPT_TOKENS, "P", 0, "Tokens a prompt (default 64, or a quarter of a shorter context)", 1},
+    {"prompt-tokens", KEY_PROMPT_TOKENS, "P", 0,
+     "Tokens a prompt (default 64, or a quarter of a shorter context); of records, at most so many (default: what the "
+     "context leaves)",
+     1},
     {"max-new-tokens", KEY_MAX_NEW_TOKENS, "M", 0, "Tokens to generate (default 128, or what the context leaves)", 1},
     {"max-seconds", KEY_MAX_SECONDS, "S", 0, "Begin no further prompt after S seconds (default 0: no limit)", 1},
     {"out", KEY_OUT, "FILE", 0, "Also write the JSON document here; RUN_DIR/sweep.json goes into the report", 2},
@@ -104,10 +107,13 @@ static void default_exit_layers(sweep_options *options, int64_t layers)
     }
 }
 
-/* Prompt and text must fit the context; what was not asked for adapts to it. */
-static ls_status fit_context(sweep_options *options, int64_t context)
+/* Prompt and text must fit the context; what was not asked for adapts to it. Records have prompts of their own. */
+static ls_status fit_context(sweep_options *options, int64_t context, bool records)
 {
-    if (options->prompt_tokens == 0) {
+    if (options->prompt_tokens == 0 && records) {
+        if (options->max_new_tokens == 0) options->max_new_tokens = context / 2 < 128 ? context / 2 : 128;
+        options->prompt_tokens = context > options->max_new_tokens ? context - options->max_new_tokens : 1;
+    } else if (options->prompt_tokens == 0) {
         options->prompt_tokens = context / 4 < 64 ? context / 4 : 64;
         if (options->prompt_tokens < 1) options->prompt_tokens = 1;
         if (options->max_new_tokens > 0 && options->max_new_tokens < context &&
@@ -154,20 +160,15 @@ static ls_status check_settings(const ls_sweep *sweep, int64_t layers)
 static ls_status measure(ls_sweep *sweep, const ls_session *session, const ls_token_file *file, int most_drafts)
 {
     ls_decoder *decoder = NULL;
-    int32_t *prompts = calloc((size_t)(sweep->prompts * sweep->prompt_tokens), sizeof *prompts);
-    ls_status status = LS_OK;
-    if (prompts == NULL)
-        status = LS_FAIL(LS_NO_MEMORY, "cannot get memory for %lld prompts", (long long)sweep->prompts);
+    ls_prompts prompts;
+    ls_status status = ls_held_out_prompts(&prompts, sweep->prompts, sweep->prompt_tokens, sweep->max_new_tokens, file);
     if (status == LS_OK)
-        status = ls_held_out_prompts(prompts, sweep->prompts, sweep->prompt_tokens, sweep->max_new_tokens, file);
-    if (status == LS_OK)
-        status =
-            ls_decoder_create(&decoder, &session->model, sweep->prompt_tokens + sweep->max_new_tokens, most_drafts);
+        status = ls_decoder_create(&decoder, &session->model, prompts.longest + sweep->max_new_tokens, most_drafts);
     ls_interrupt_install();
     status = ls_comm_agree(sweep->comm, status);
-    if (status == LS_OK) status = ls_sweep_run(sweep, decoder, prompts);
+    if (status == LS_OK) status = ls_sweep_run(sweep, decoder, &prompts);
     ls_decoder_destroy(decoder);
-    free(prompts);
+    ls_prompts_free(&prompts);
     return status;
 }
 
@@ -198,7 +199,7 @@ static ls_status sweep_model(const ls_session *session, const ls_token_file *fil
 {
     const ls_model *model = &session->model;
     if (options->exit_count == 0) default_exit_layers(options, model->config.num_hidden_layers);
-    LS_TRY(fit_context(options, model->config.max_position_embeddings));
+    LS_TRY(fit_context(options, model->config.max_position_embeddings, file->records));
     ls_sweep_setting settings[(MOST_VALUES + 1) * MOST_VALUES];
     ls_sweep sweep = {.comm = options->held_out.session.comm,
                       .model = options->held_out.session.model,

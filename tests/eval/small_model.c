@@ -97,3 +97,31 @@ void token_file_create(ls_token_file *out, const char *path, const int64_t *leng
     ls_tokenizer_free(tokenizer);
     assert_int_equal(ls_token_file_open(out, path), LS_OK);
 }
+
+static void add_record(ls_token_writer *writer, ls_split split, uint32_t number, int64_t given, int64_t learnt)
+{
+    const int64_t length = given + learnt;
+    int32_t *tokens = calloc((size_t)length, sizeof *tokens);
+    uint8_t *targets = calloc((size_t)length, sizeof *targets);
+    for (int64_t i = 0; i < length; i++) {
+        tokens[i] = (int32_t)ls_random_below(2, LS_STREAM_TEST, number, (uint32_t)i, 1, BYTES_END_OF_TEXT);
+        targets[i] = i >= given;
+    }
+    assert_int_equal(ls_token_writer_add_record(writer, split, tokens, targets, length), LS_OK);
+    free(tokens);
+    free(targets);
+}
+
+void record_file_create(ls_token_file *out, const char *path, const int64_t *given, const int64_t *learnt, int count)
+{
+    ls_tokenizer *tokenizer = NULL;
+    ls_token_writer *writer = NULL;
+    assert_int_equal(ls_tokenizer_open(&tokenizer, "bytes"), LS_OK);
+    assert_int_equal(ls_token_writer_create_records(&writer, path, tokenizer), LS_OK);
+    add_record(writer, LS_SPLIT_TRAIN, 0, 10, 10);
+    for (int i = 0; i < count; i++) add_record(writer, LS_SPLIT_VALIDATION, (uint32_t)i + 1, given[i], learnt[i]);
+    assert_int_equal(ls_token_writer_commit(writer, "test"), LS_OK);
+    ls_token_writer_destroy(writer);
+    ls_tokenizer_free(tokenizer);
+    assert_int_equal(ls_token_file_open(out, path), LS_OK);
+}

@@ -32,5 +32,7 @@ enum { BYTES_VOCABULARY = 257, BYTES_END_OF_TEXT = 256 };
 /* A token file of random byte tokens: held-out documents of these lengths (end of text comes on top), and one short
  * document to train on. */
 void token_file_create(ls_token_file *out, const char *path, const int64_t *lengths, int count);
+/* The same with records held out: given[i] tokens, then learnt[i] (end of text comes on top). */
+void record_file_create(ls_token_file *out, const char *path, const int64_t *given, const int64_t *learnt, int count);
 
 #endif

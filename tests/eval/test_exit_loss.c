@@ -47,8 +47,8 @@ static int64_t losses(double *loss, loss_fixture *fixture, const ls_exit_loss_op
     return tokens;
 }
 
-/* Adds the loss of every exit over tokens start+1..start+T given those from `start` on. */
-static void add_by_layers(double *sum, const loss_fixture *fixture, int64_t start, int64_t T)
+/* Adds the loss of every exit over tokens start+first..start+T given those from `start` on. */
+static void add_some_by_layers(double *sum, const loss_fixture *fixture, int64_t start, int64_t first, int64_t T)
 {
     const ls_model *model = &fixture->small.model;
     const int64_t C = model->config.hidden_size;
@@ -60,13 +60,18 @@ static void add_by_layers(double *sum, const loss_fixture *fixture, int64_t star
     assert_int_equal(ls_decode_embed(decode, hidden, tokens, T), LS_OK);
     for (int l = 0; l < L; l++) {
         assert_int_equal(ls_decode_layers(decode, hidden, l, l + 1, NULL, 0, T), LS_OK);
-        for (int64_t t = 0; t < T; t++) {
+        for (int64_t t = first - 1; t < T; t++) {
             assert_int_equal(ls_decode_logits(decode, logits, hidden + t * C, 1), LS_OK);
             sum[l] -= log(ls_softmax_at(logits, V, tokens[t + 1]));
         }
     }
     ls_decode_destroy(decode);
     free(hidden);
+}
+
+static void add_by_layers(double *sum, const loss_fixture *fixture, int64_t start, int64_t T)
+{
+    add_some_by_layers(sum, fixture, start, 1, T);
 }
 
 static void assert_close(const double *loss, const double *sum, int64_t tokens)
@@ -139,6 +144,33 @@ static void documents_do_not_see_each_other(void **state)
     close_fixture(&fixture);
 }
 
+/* Of records, whatever shares a sample: each completion after its own prompt, and no prompt. */
+static void only_completions_count(void **state)
+{
+    (void)state;
+    static const int64_t given[] = {12, 1, 30, 3, 20, 7}, learnt[] = {3, 5, 9, 1, 10, 2};
+    enum { RECORDS = 6 };
+    loss_fixture fixture;
+    small_model_open(&fixture.small, LS_DEVICE_REFERENCE, LS_F32, L, V, 1, SMALL_CONTEXT);
+    (void)snprintf(fixture.path, sizeof fixture.path, "exit_loss_%d.h5", (int)getpid());
+    record_file_create(&fixture.file, fixture.path, given, learnt, RECORDS);
+    double sum[L] = {0}, loss[L];
+    int64_t tokens = 0;
+    for (int i = 0; i < RECORDS; i++) {
+        const int64_t start = fixture.file.documents[LS_SPLIT_VALIDATION][i];
+        add_some_by_layers(sum, &fixture, start, given[i], given[i] + learnt[i]);
+        tokens += learnt[i] + 1;
+    }
+    for (int64_t B = 1; B <= 3; B++) {
+        for (int64_t T = 40; T <= 200; T += 80) {
+            const ls_exit_loss_options options = {.split = LS_SPLIT_VALIDATION, .B = B, .T = T, .document_mask = true};
+            assert_int_equal(losses(loss, &fixture, &options, B % 2 == 0), tokens);
+            assert_close(loss, sum, tokens);
+        }
+    }
+    close_fixture(&fixture);
+}
+
 static void empty_split_is_refused(void **state)
 {
     (void)state;
@@ -165,6 +197,7 @@ int main(void)
         cmocka_unit_test(the_same_call_gives_the_same_bits),
         cmocka_unit_test(some_samples_are_spread_over_the_split),
         cmocka_unit_test(documents_do_not_see_each_other),
+        cmocka_unit_test(only_completions_count),
         cmocka_unit_test(empty_split_is_refused),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

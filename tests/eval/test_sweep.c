@@ -24,43 +24,79 @@ static void prompts_begin_documents_that_are_long_enough(void **state)
     (void)state;
     const int64_t lengths[] = {40, 5, 29, 28, 60, 70, 3, 80, 30};
     ls_token_file file;
-    int32_t prompts[9 * LENGTH];
+    ls_prompts prompts;
     token_file_create(&file, "sweep_prompts.h5", lengths, 9);
     const int64_t *start = file.documents[LS_SPLIT_VALIDATION];
     /* With end of text, documents 0, 2, 4, 5, 7, 8 hold 30 tokens or more; 3 of them are every second one. */
-    assert_int_equal(ls_held_out_prompts(prompts, 3, LENGTH, NEW, &file), LS_OK);
-    expect_prompt(&file, prompts, start[0]);
-    expect_prompt(&file, prompts + LENGTH, start[4]);
-    expect_prompt(&file, prompts + 2 * LENGTH, start[7]);
+    assert_int_equal(ls_held_out_prompts(&prompts, 3, LENGTH, NEW, &file), LS_OK);
+    for (int64_t p = 0; p <= 3; p++) assert_int_equal(prompts.start[p], p * LENGTH);
+    expect_prompt(&file, prompts.tokens, start[0]);
+    expect_prompt(&file, prompts.tokens + LENGTH, start[4]);
+    expect_prompt(&file, prompts.tokens + 2 * LENGTH, start[7]);
+    ls_prompts_free(&prompts);
     /* Too few of them: anywhere, from the first token to the last. */
-    assert_int_equal(ls_held_out_prompts(prompts, 7, LENGTH, NEW, &file), LS_OK);
-    expect_prompt(&file, prompts, 0);
-    expect_prompt(&file, prompts + 6 * LENGTH, file.token_count[LS_SPLIT_VALIDATION] - LENGTH);
-    assert_int_equal(ls_held_out_prompts(prompts, 1, 100000, NEW, &file), LS_BAD_INPUT);
+    assert_int_equal(ls_held_out_prompts(&prompts, 7, LENGTH, NEW, &file), LS_OK);
+    expect_prompt(&file, prompts.tokens, 0);
+    expect_prompt(&file, prompts.tokens + 6 * LENGTH, file.token_count[LS_SPLIT_VALIDATION] - LENGTH);
+    ls_prompts_free(&prompts);
+    assert_int_equal(ls_held_out_prompts(&prompts, 1, 100000, NEW, &file), LS_BAD_INPUT);
     ls_error_clear();
     ls_token_file_close(&file);
     (void)unlink("sweep_prompts.h5");
+}
+
+/* What comes before the first token to be learnt, whole, of records where that is not too long. */
+static void prompts_are_what_records_give(void **state)
+{
+    (void)state;
+    const int64_t given[] = {4, 11, 1, 10, 5000, 7, 3, 9}, learnt[] = {1, 2, 3, 4, 5, 6, 7, 8};
+    ls_token_file file;
+    ls_prompts prompts;
+    record_file_create(&file, "sweep_records.h5", given, learnt, 8);
+    const int64_t *at = file.documents[LS_SPLIT_VALIDATION];
+    /* Records 0, 2, 3, 5, 6 and 7 fit; 3 of them are every second one. */
+    assert_int_equal(ls_held_out_prompts(&prompts, 3, 10, NEW, &file), LS_OK);
+    const int chosen[] = {0, 3, 6};
+    assert_int_equal(prompts.count, 3);
+    assert_int_equal(prompts.shortest, 3);
+    assert_int_equal(prompts.longest, 10);
+    for (int p = 0; p < 3; p++) {
+        int32_t wanted[10];
+        const int64_t length = given[chosen[p]];
+        assert_int_equal(prompts.start[p + 1] - prompts.start[p], length);
+        assert_int_equal(ls_token_file_read(&file, LS_SPLIT_VALIDATION, at[chosen[p]], length, wanted), LS_OK);
+        assert_memory_equal(prompts.tokens + prompts.start[p], wanted, (size_t)length * sizeof *wanted);
+    }
+    ls_prompts_free(&prompts);
+    assert_int_equal(ls_held_out_prompts(&prompts, 8, 5000, NEW, &file), LS_OK);
+    assert_int_equal(prompts.start[5] - prompts.start[4], 5000);
+    ls_prompts_free(&prompts);
+    assert_int_equal(ls_held_out_prompts(&prompts, 7, 10, NEW, &file), LS_BAD_INPUT);
+    assert_non_null(strstr(ls_error_text(), "6 held-out records have prompts of at most 10 tokens"));
+    ls_error_clear();
+    ls_token_file_close(&file);
+    (void)unlink("sweep_records.h5");
 }
 
 static void run_sweep(ls_sweep *sweep, ls_sweep_setting *settings, int count, double max_seconds)
 {
     small_model small;
     small_model_open(&small, LS_DEVICE_CPU, LS_F32, L, 97, 1, LENGTH + NEW);
-    int32_t prompts[PROMPTS * LENGTH];
-    for (int i = 0; i < PROMPTS * LENGTH; i++) prompts[i] = (i * 37 + i / 7) % 97;
+    int32_t tokens[PROMPTS * LENGTH];
+    int64_t start[] = {0, LENGTH, LENGTH + 3, 2 * LENGTH}; /* of several lengths */
+    const ls_prompts prompts = {PROMPTS, start, tokens, 3, LENGTH};
+    for (int i = 0; i < PROMPTS * LENGTH; i++) tokens[i] = (i * 37 + i / 7) % 97;
     *sweep = (ls_sweep){.model = "m",
                         .device = "cpu",
                         .precision = "fp32",
                         .threads = 1,
-                        .prompts = PROMPTS,
-                        .prompt_tokens = LENGTH,
                         .max_new_tokens = NEW,
                         .repeats = 2,
                         .max_seconds = max_seconds,
                         .end_of_text = -1,
                         .settings = settings,
                         .count = count};
-    assert_int_equal(ls_sweep_run(sweep, small.decoder, prompts), LS_OK);
+    assert_int_equal(ls_sweep_run(sweep, small.decoder, &prompts), LS_OK);
     small_model_close(&small);
 }
 
@@ -103,6 +139,7 @@ static void counters_add_up(void **state)
     FILE *memory = open_memstream(&text, &length);
     ls_sweep_print(memory, &sweep);
     (void)fclose(memory);
+    assert_non_null(strstr(text, "3 held-out prompts of 3 to 10 tokens"));
     assert_non_null(strstr(text, "best: --exit-layer"));
     assert_non_null(strstr(text, "identical output: yes"));
     free(text);
@@ -146,6 +183,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(prompts_begin_documents_that_are_long_enough),
+        cmocka_unit_test(prompts_are_what_records_give),
         cmocka_unit_test(counters_add_up),
         cmocka_unit_test(another_text_is_seen),
         cmocka_unit_test(time_ends_between_prompts),
