@@ -85,6 +85,35 @@ void run_fixture_write_tokens(const char *path, int64_t bytes, uint64_t seed, co
     ls_tokenizer_free(bytes_tokenizer);
 }
 
+static void add_records(ls_token_writer *writer, ls_split split, int count, uint64_t seed, bool all)
+{
+    for (int number = 0; number < count; number++) {
+        int32_t ids[32];
+        uint8_t targets[32];
+        const uint32_t which = (uint32_t)split << 24 | (uint32_t)number;
+        const int length = 1 + (int)ls_random_below(seed, LS_STREAM_TEST, which, 3, 0, 9);
+        for (int i = 0; i < length; i++)
+            ids[i] = ids[2 * length - i] =
+                'a' + (int32_t)ls_random_below(seed, LS_STREAM_TEST, which, 4, (uint32_t)i, 4);
+        ids[length] = ':';
+        for (int i = 0; i <= 2 * length; i++) targets[i] = all || i > length;
+        expect_ok(ls_token_writer_add_record(writer, split, ids, targets, 2 * length + 1));
+    }
+}
+
+void run_fixture_write_records(const char *path, int count, uint64_t seed, bool all)
+{
+    ls_tokenizer *tokenizer;
+    ls_token_writer *writer;
+    expect_ok(ls_tokenizer_open(&tokenizer, "bytes"));
+    expect_ok(ls_token_writer_create_records(&writer, path, tokenizer));
+    add_records(writer, LS_SPLIT_TRAIN, count, seed, all);
+    add_records(writer, LS_SPLIT_VALIDATION, count / 4, seed, all);
+    expect_ok(ls_token_writer_commit(writer, "test"));
+    ls_token_writer_destroy(writer);
+    ls_tokenizer_free(tokenizer);
+}
+
 char *run_fixture_path(const run_fixture *fixture, const char *name) { return ls_file_join(fixture->folder, name); }
 
 void run_fixture_create(run_fixture *out, int64_t bytes, uint64_t seed)

@@ -20,6 +20,9 @@ void run_fixture_destroy(run_fixture *fixture);
 /* malloc'ed path of a file in the folder. */
 char *run_fixture_path(const run_fixture *fixture, const char *name);
 void run_fixture_write_tokens(const char *path, int64_t bytes, uint64_t seed, const char *tokenizer);
+/* Fine-tuning records of 3 to 21 tokens: letters and ':', then those letters again, the other way round. In the split
+ * held out a quarter as many. `all`: the prompts are to be learnt, too. */
+void run_fixture_write_records(const char *path, int count, uint64_t seed, bool all);
 /* The tiny config (4 layers, dropout and a rotation on, two micro-batches a step) with NULL-terminated overrides. */
 void run_fixture_config(ls_train_config *out, const run_fixture *fixture, const char *run_name,
                         const char *const *overrides);

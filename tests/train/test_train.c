@@ -13,12 +13,18 @@
 #include <string.h>
 
 static run_fixture fixture;
+static char *of_documents, *of_records; /* data.tokens=... */
 
 static int set_up(void **state)
 {
     (void)state;
     ls_log_set_quiet(1);
     run_fixture_create(&fixture, 1500, 1);
+    char *records = run_fixture_path(&fixture, "records.h5");
+    run_fixture_write_records(records, 100, 1, false);
+    of_documents = ls_text_format("data.tokens=%s", fixture.tokens);
+    of_records = ls_text_format("data.tokens=%s", records);
+    free(records);
     return 0;
 }
 
@@ -26,6 +32,8 @@ static int tear_down(void **state)
 {
     (void)state;
     run_fixture_destroy(&fixture);
+    free(of_documents);
+    free(of_records);
     return 0;
 }
 
@@ -83,9 +91,8 @@ static void test_overfits_one_sample(void **state)
 
 /* The loss is normalised over the target tokens of the whole step: how it is cut into micro-batches changes nothing
  * but rounding, although with document masks the micro-batches hold different numbers of targets. */
-static void test_accumulation(void **state)
+static void accumulate(const char *tokens)
 {
-    (void)state;
     static const char *const sizes[] = {"training.micro_batch_size=6", "training.micro_batch_size=3",
                                         "training.micro_batch_size=1"};
     ls_step_report reports[3];
@@ -94,7 +101,7 @@ static void test_accumulation(void **state)
     for (int i = 0; i < 3; i++) {
         session self;
         open_session(&self, "accumulate",
-                     (const char *const[]){sizes[i], "layer_dropout.rate=0", "optimizer.epsilon=0.001", NULL});
+                     (const char *const[]){sizes[i], tokens, "layer_dropout.rate=0", "optimizer.epsilon=0.001", NULL});
         expect_ok(ls_trainer_initialize(&self.trainer));
         expect_ok(ls_trainer_step(&self.trainer, &reports[i]));
         elements = self.trainer.model.table.elements;
@@ -109,6 +116,13 @@ static void test_accumulation(void **state)
         for (int64_t j = 0; j < elements; j++) assert_true(fabsf(weights[i][j] - weights[0][j]) <= 1e-5f);
     }
     for (int i = 0; i < 3; i++) free(weights[i]);
+}
+
+static void test_accumulation(void **state)
+{
+    (void)state;
+    accumulate(of_documents);
+    accumulate(of_records);
 }
 
 /* ---- resume ------------------------------------------------------------------------------------------------------ */
@@ -145,7 +159,7 @@ static void compare_records(const record *one, const record *two)
 }
 
 /* Uninterrupted on 2 threads, against stops after 5 and 16 steps resumed on 1, computing blocks again, and on 3. */
-static void check_resume(const char *device, const char *precision)
+static void check_resume(const char *device, const char *precision, const char *tokens)
 {
     static record whole[STEPS], parts[STEPS];
     char *place = ls_text_format("device=%s", device), *type = ls_text_format("precision=%s", precision);
@@ -154,8 +168,8 @@ static void check_resume(const char *device, const char *precision)
                                          "training.recompute=false"};
     static const int64_t stops[] = {5, 16, STEPS};
     session self;
-    char *name = ls_text_format("resume-%s-%s", device, precision), *path = NULL;
-    open_session(&self, name, (const char *const[]){place, type, "threads=2", NULL});
+    char *name = ls_text_format("resume-%s-%s%s", device, precision, strrchr(tokens, '/') + 1), *path = NULL;
+    open_session(&self, name, (const char *const[]){place, type, tokens, "threads=2", NULL});
     expect_ok(ls_trainer_initialize(&self.trainer));
     run_steps(&self, whole, STEPS);
     const size_t bytes = sizeof(float) * (size_t)self.trainer.model.table.elements;
@@ -165,7 +179,7 @@ static void check_resume(const char *device, const char *precision)
     close_session(&self);
 
     for (int i = 0; i < 3; i++) {
-        open_session(&self, name, (const char *const[]){place, type, threads[i], memory[i], NULL});
+        open_session(&self, name, (const char *const[]){place, type, tokens, threads[i], memory[i], NULL});
         if (i == 0)
             expect_ok(ls_trainer_initialize(&self.trainer));
         else
@@ -193,9 +207,10 @@ static void check_resume(const char *device, const char *precision)
 static void test_resume_bit_for_bit(void **state)
 {
     (void)state;
-    check_resume("cpu", "fp32");
-    check_resume("cpu", "bf16");
-    check_resume("reference", "fp32");
+    check_resume("cpu", "fp32", of_documents);
+    check_resume("cpu", "bf16", of_documents);
+    check_resume("reference", "fp32", of_documents);
+    check_resume("cpu", "bf16", of_records);
 }
 
 /* ---- the loop ---------------------------------------------------------------------------------------------------- */
