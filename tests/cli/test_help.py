@@ -5,7 +5,7 @@ import unittest
 from program import ProgramTest
 
 OPTIONS = {
-    "prepare": ["--tokenizer", "--out", "--validation", "FILE"],
+    "prepare": ["--tokenizer", "--out", "--validation", "--records", "--prompt", "--completion", "--chat", "FILE"],
     "train": ["--resume", "CONFIG", "model.hidden_size", "layer_dropout.rate", "early_exit.scale"],
     "generate": ["--model", "--prompt", "--prompt-file", "--decode", "autoregressive", "early-exit", "self-speculative",
                  "--exit-layer", "--draft-tokens", "--max-new-tokens", "--temperature", "--top-k", "--top-p", "--seed",

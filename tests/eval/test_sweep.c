@@ -78,6 +78,27 @@ static void prompts_are_what_records_give(void **state)
     (void)unlink("sweep_records.h5");
 }
 
+/* What the first setting accepts when the decoder is asked without a sweep. */
+static int64_t accepted_alone(const small_model *small, const ls_prompts *prompts, const ls_sweep_setting *setting)
+{
+    int64_t accepted = 0;
+    for (int64_t p = 0; p < prompts->count; p++) {
+        int32_t tokens[NEW];
+        ls_decode_result result;
+        const ls_decode_options options = {.mode = setting->mode,
+                                           .exit_layer = setting->exit_layer,
+                                           .draft_tokens = setting->draft_tokens,
+                                           .max_new_tokens = NEW,
+                                           .end_of_text = -1,
+                                           .sampling = {.top_p = 1.0}};
+        assert_int_equal(ls_decoder_generate(small->decoder, &result, tokens, prompts->tokens + prompts->start[p],
+                                             prompts->start[p + 1] - prompts->start[p], &options, NULL, NULL),
+                         LS_OK);
+        accepted += result.accepted;
+    }
+    return accepted;
+}
+
 static void run_sweep(ls_sweep *sweep, ls_sweep_setting *settings, int count, double max_seconds)
 {
     small_model small;
@@ -97,6 +118,7 @@ static void run_sweep(ls_sweep *sweep, ls_sweep_setting *settings, int count, do
                         .settings = settings,
                         .count = count};
     assert_int_equal(ls_sweep_run(sweep, small.decoder, &prompts), LS_OK);
+    if (sweep->prompts == PROMPTS) assert_int_equal(settings->accepted, accepted_alone(&small, &prompts, settings));
     small_model_close(&small);
 }
 

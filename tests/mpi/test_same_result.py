@@ -1,4 +1,5 @@
 """The number of processes changes neither the loss curve nor what a checkpoint holds."""
+import json
 import os
 import shutil
 
@@ -46,6 +47,19 @@ class SameResult(ranks.RanksTest):
                 self.run_ranks(after, "train", "config.yaml", *short, "--resume")
                 self.assert_same_curve(alone, self.curve(), CLOSE)
             shutil.rmtree(self.path("first"))
+
+    def test_records(self):
+        """Samples of fine-tuning records, which hold targets in different numbers, and held-out ones."""
+        records = ({"prompt": "a" * (i % 11) + ":", "completion": "abcdefgh"[:1 + i * i % 7]} for i in range(600))
+        self.write("pairs.jsonl", "\n".join(map(json.dumps, records)))
+        self.good("prepare", "--records", "--tokenizer", "bytes", "--validation", "0.1", "--out", "sft.h5",
+                  "pairs.jsonl")
+        short = ("data.tokens=sft.h5", "training.steps=12", "evaluation.every=6")
+        self.good("train", "config.yaml", "run_dir=alone", *short)
+        self.run_ranks(2, "train", "config.yaml", "run_dir=two", *short)
+        alone = self.curve("alone")
+        self.assertEqual(14, len(alone))
+        self.assert_same_curve(alone, self.curve("two"), CLOSE)
 
     def test_bf16(self):
         self.run_ranks(1, "train", "config.yaml", "run_dir=one", "precision=bf16")
