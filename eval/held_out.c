@@ -53,7 +53,9 @@ static ls_status check_same(const ls_held_out *held_out, ls_comm *comm)
     const uint64_t type = ls_text_hash(shape, &model->dtype, sizeof model->dtype);
     LS_TRY(ls_comm_same_program(comm));
     LS_TRY(ls_comm_same(comm, type, "the model's size or compute type"));
-    return ls_comm_same(comm, (uint64_t)held_out->file.token_count[LS_SPLIT_VALIDATION], "the size of the token file");
+    const ls_token_file *file = &held_out->file;
+    LS_TRY(ls_comm_same(comm, (uint64_t)file->token_count[LS_SPLIT_VALIDATION], "the size of the token file"));
+    return ls_comm_same(comm, file->targets_hash[LS_SPLIT_VALIDATION], "what the token file's records teach");
 }
 
 ls_status ls_held_out_open(ls_held_out *out, const ls_held_out_options *chosen)
