@@ -208,7 +208,7 @@ static void test_published_configs(void **state)
         ls_train_config_free(&config);
         free(path);
     }
-    static const char *const others[] = {"tiny", "python-small"};
+    static const char *const others[] = {"tiny", "python-small", "continual-smollm2-135m"};
     for (size_t i = 0; i < sizeof others / sizeof others[0]; i++) {
         ls_train_config config;
         char *path = ls_text_format(LS_CONFIGS "/%s.yaml", others[i]);
@@ -216,6 +216,21 @@ static void test_published_configs(void **state)
         ls_train_config_free(&config);
         free(path);
     }
+}
+
+/* The paper's values for TOPv2, at the exits of every sixth layer. */
+static void test_fine_tuning_config(void **state)
+{
+    (void)state;
+    ls_train_config config;
+    expect_ok(ls_train_config_read(&config, LS_CONFIGS "/finetune.yaml", NULL, 0));
+    const ls_recipe recipe = ls_train_config_recipe(&config);
+    assert_true(recipe.rate == 0.2 && recipe.scale == 1.0 && config.optimizer.learning_rate == 1e-4);
+    assert_int_equal(recipe.time_shape, LS_SHAPE_UNIFORM);
+    assert_int_equal(recipe.weighting, LS_EXIT_PAPER);
+    assert_int_equal(recipe.curriculum, LS_CURRICULUM_GRADUAL);
+    assert_true(recipe.exit_layers.slice && recipe.exit_layers.start == 5 && recipe.exit_layers.step == 6);
+    ls_train_config_free(&config);
 }
 
 /* No key without an explanation. */
@@ -228,10 +243,10 @@ static void test_reference(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_derived_values), cmocka_unit_test(test_time_shape_default),
-        cmocka_unit_test(test_refusals),       cmocka_unit_test(test_match_names_the_key),
-        cmocka_unit_test(test_round_trip),     cmocka_unit_test(test_published_configs),
-        cmocka_unit_test(test_reference),
+        cmocka_unit_test(test_derived_values),     cmocka_unit_test(test_time_shape_default),
+        cmocka_unit_test(test_refusals),           cmocka_unit_test(test_match_names_the_key),
+        cmocka_unit_test(test_round_trip),         cmocka_unit_test(test_published_configs),
+        cmocka_unit_test(test_fine_tuning_config), cmocka_unit_test(test_reference),
     };
     return cmocka_run_group_tests(tests, set_up, tear_down);
 }
