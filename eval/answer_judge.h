@@ -8,7 +8,9 @@
 #define LS_OUTCOME_LIST(X)                                                                                             \
     X(RIGHT, "right")                                                                                                  \
     X(WRONG, "wrong")                                                                                                  \
-    X(NOTHING, "nothing to compare") /* the pattern does not match */
+    X(NOTHING, "nothing to compare") /* the pattern does not match */                                                  \
+    X(KILLED, "ended by a signal")   /* the program, like the next */                                                  \
+    X(TIMED_OUT, "out of time")
 
 typedef enum ls_outcome {
 #define LS_OUTCOME_ENUM(name, text) LS_OUTCOME_##name,
@@ -23,11 +25,12 @@ typedef struct ls_answer_judge ls_answer_judge;
 /* `data` must stay. */
 ls_status ls_answer_judge_create(ls_answer_judge **out, const ls_task_data *data);
 void ls_answer_judge_destroy(ls_answer_judge *judge);
-/* The part of the right text that counts; malloc'ed. LS_BAD_INPUT where there is none. */
+/* LS_BAD_INPUT where no answer to a question could be judged. */
+ls_status ls_answer_judge_check(ls_answer_judge *judge, int64_t question);
+/* exact_match: the parts of the right text and of an answer that count; malloc'ed. NULL: none, as always of code. */
 ls_status ls_answer_judge_right(char **part, const ls_answer_judge *judge, int64_t question);
-/* The part of an answer that counts; malloc'ed, NULL: none. */
 ls_status ls_answer_judge_part(char **part, const ls_answer_judge *judge, const char *text);
-/* text: valid UTF-8. */
-ls_status ls_answer_judge_run(ls_outcome *outcome, const ls_answer_judge *judge, int64_t question, const char *text);
+/* text: valid UTF-8. Of code it runs the program. LS_INTERRUPTED, without a sentence: a signal came. */
+ls_status ls_answer_judge_run(ls_outcome *outcome, ls_answer_judge *judge, int64_t question, const char *text);
 
 #endif

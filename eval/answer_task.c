@@ -59,9 +59,8 @@ static ls_status read_questions(workbench *bench, int64_t room)
     bench->own = ls_text_memory(NULL, (size_t)(bench->data->count / size + 1) * sizeof *bench->own);
     for (int64_t q = 0; q < bench->data->count; q++) {
         if (ls_interrupt_requested()) return LS_FAIL(LS_INTERRUPTED, "interrupted before the first question");
-        char *prompt, *right;
-        LS_TRY(ls_answer_judge_right(&right, bench->judge, q));
-        free(right);
+        char *prompt;
+        LS_TRY(ls_answer_judge_check(bench->judge, q));
         LS_TRY(ls_task_prompt(&prompt, bench->data, q));
         ls_status status = LS_OK;
         if (q % size == rank) {

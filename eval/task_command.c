@@ -21,10 +21,10 @@ typedef struct task_options {
     char *data;                       /* "data=FILE" */
     int64_t exit_layer, draft_tokens; /* 0: not given */
     const char *details;
-    bool json;
+    bool run_code, json;
 } task_options;
 
-enum { KEY_DATA = 0x3000, KEY_EXIT_LAYER, KEY_DRAFT_TOKENS, KEY_DETAILS, KEY_JSON };
+enum { KEY_DATA = 0x3000, KEY_EXIT_LAYER, KEY_DRAFT_TOKENS, KEY_RUN_CODE, KEY_DETAILS, KEY_JSON };
 
 #define DRAFT_TOKENS 4 /* as generate has it */
 
@@ -34,6 +34,7 @@ static const struct argp_option option_list[] = {
      "Also write answers with E layers alone, and by self-speculation with E layers, measured against the whole model",
      1},
     {"draft-tokens", KEY_DRAFT_TOKENS, "D", 0, "Tokens to draft a round (default 4)", 1},
+    {"run-code", KEY_RUN_CODE, NULL, 0, "Kind code: run the programs that the model writes, on this machine", 1},
     {"details", KEY_DETAILS, "FILE", 0, "Write every question's result here, a JSON object a line", 2},
     {"json", KEY_JSON, NULL, 0,
      "Print one JSON document instead of a table; of multiple choice {exits: [{layer, acc, acc_stderr, acc_norm, "
@@ -61,6 +62,9 @@ static error_t parse_option(int key, char *argument, struct argp_state *state)
     case KEY_DRAFT_TOKENS:
         status = ls_command_int(&options->draft_tokens, "--draft-tokens", argument, 1, INT32_MAX);
         return status == LS_OK ? 0 : EINVAL;
+    case KEY_RUN_CODE:
+        options->run_code = true;
+        return 0;
     case KEY_DETAILS:
         options->details = argument;
         return 0;
@@ -176,7 +180,7 @@ static void tell_result(cJSON *document, const ls_task_config *config, const tas
     if (config->kind == LS_TASK_MULTIPLE_CHOICE)
         tell_choices(document, &result->choices);
     else
-        tell_answers(document, &result->answers, "exact match");
+        tell_answers(document, &result->answers, config->kind == LS_TASK_CODE ? "pass@1" : "exact match");
 }
 
 static void print_heading(const heading *top)
@@ -253,6 +257,9 @@ static ls_status check_options(const task_options *options, const ls_task_config
         return LS_FAIL(LS_BAD_INPUT,
                        "--exit-layer and --draft-tokens are for answers that are written; multiple choice "
                        "is scored at every exit layer");
+    if (config->kind == LS_TASK_CODE && !options->run_code)
+        return LS_FAIL(LS_BAD_INPUT, "this task executes what the model wrote, on this machine and under "
+                                     "limits; say --run-code to allow it");
     if (options->draft_tokens > 0 && options->exit_layer == 0)
         return LS_FAIL(LS_BAD_INPUT, "--draft-tokens drafts with the first layers; say how many with --exit-layer");
     return LS_OK;

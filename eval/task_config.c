@@ -7,7 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-const char *const ls_task_kind_names[] = {"multiple_choice", "exact_match", NULL};
+const char *const ls_task_kind_names[] = {"multiple_choice", "exact_match", "code", NULL};
 
 static const char *const match_names[] = {"first", "last", NULL}; /* ls_task_match */
 
@@ -16,7 +16,7 @@ static const char *const match_names[] = {"first", "last", NULL}; /* ls_task_mat
 const ls_field ls_task_fields[] = {
     {"kind", LS_FIELD_CHOICE, AT(kind), 0, 0, ls_task_kind_names, NULL,
      "multiple_choice: the choice of the highest probability, at every exit layer; exact_match: a text that is written "
-     "and compared with the right one"},
+     "and compared with the right one; code: a program that is written and run"},
     {"data", LS_FIELD_STRING, AT(data), 0, 0, NULL, NULL,
      "file of questions, one JSON object a line; counts from the folder of the task file (--data from where you are)"},
     {"prompt", LS_FIELD_STRING, AT(prompt), 0, 0, NULL, NULL, "template of a question: {name} is a field of its line"},
@@ -33,10 +33,10 @@ const ls_field ls_task_fields[] = {
      "multiple_choice: the field that tells the right choice: its number from 0, true or false for 1 or 0, or its "
      "text"},
     {"answer", LS_FIELD_STRING, AT(answer), 0, 0, NULL, "",
-     "exact_match: template of the right text, which examples show whole"},
+     "exact_match: template of the right text; also, as of code, what examples show"},
     {"max_new_tokens", LS_FIELD_INT, AT(max_new_tokens), 1, 1 << 20, NULL, "256",
-     "exact_match: an answer ends after so many tokens"},
-    {"stop", LS_FIELD_STRINGS, AT(stop), 0, 0, NULL, "", "exact_match: an answer ends before any of these texts"},
+     "exact_match, code: an answer ends after so many tokens"},
+    {"stop", LS_FIELD_STRINGS, AT(stop), 0, 0, NULL, "", "exact_match, code: an answer ends before any of these texts"},
     {"extract", LS_FIELD_STRING, AT(extract), 0, 0, NULL, "",
      "exact_match: pattern (PCRE2) of the part that is compared, in the answer and in the right text: its first group, "
      "or all that it matches; without one, the whole texts"},
@@ -46,6 +46,14 @@ const ls_field ls_task_fields[] = {
      "exact_match: texts that are taken out of both parts before they are compared, for example \",\""},
     {"squeeze_blanks", LS_FIELD_BOOL, AT(squeeze_blanks), 0, 0, NULL, "true",
      "exact_match: white space between words counts as one blank, at the ends as none"},
+    {"program", LS_FIELD_STRING, AT(program), 0, 0, NULL, "",
+     "code: template of the program that is run; {completion} is the answer"},
+    {"command", LS_FIELD_STRINGS, AT(command), 0, 0, NULL, "",
+     "code: what runs it, for example [python3, \"{file}\"]; {file} becomes the name of a file that holds the program, "
+     "without it the program is standard input; exit status 0 is right"},
+    {"time_limit", LS_FIELD_DOUBLE, AT(time_limit), 0.1, 3600, NULL, "10", "code: seconds that a program may take"},
+    {"memory_limit", LS_FIELD_INT, AT(memory_limit), 16, 1 << 24, NULL, "1024",
+     "code: MiB of address space that a process of a program may have"},
 };
 const int ls_task_field_count = sizeof ls_task_fields / sizeof ls_task_fields[0];
 
@@ -69,16 +77,23 @@ static ls_status check_template(const char *key, const char *text)
     return status;
 }
 
-enum { CHOICES = 1 << LS_TASK_MULTIPLE_CHOICE, EXACT = 1 << LS_TASK_EXACT_MATCH };
+enum {
+    CHOICES = 1 << LS_TASK_MULTIPLE_CHOICE,
+    EXACT = 1 << LS_TASK_EXACT_MATCH,
+    CODE = 1 << LS_TASK_CODE,
+    WRITTEN = EXACT | CODE,
+};
 
 /* Keys that not every kind has: whose they are, and who needs them. */
 static const struct {
     const char *key;
     int kinds, needed;
 } keys_of_kinds[] = {
-    {"choices", CHOICES, CHOICES}, {"gold", CHOICES, CHOICES},   {"answer", EXACT, EXACT},
-    {"max_new_tokens", EXACT, 0},  {"stop", EXACT, 0},           {"extract", EXACT, 0},
-    {"extract_match", EXACT, 0},   {"squeeze_blanks", EXACT, 0}, {"remove", EXACT, 0},
+    {"choices", CHOICES, CHOICES},  {"gold", CHOICES, CHOICES},   {"answer", WRITTEN, EXACT},
+    {"max_new_tokens", WRITTEN, 0}, {"stop", WRITTEN, 0},         {"extract", EXACT, 0},
+    {"extract_match", EXACT, 0},    {"squeeze_blanks", EXACT, 0}, {"remove", EXACT, 0},
+    {"program", CODE, CODE},        {"command", CODE, CODE},      {"time_limit", CODE, 0},
+    {"memory_limit", CODE, 0},
 };
 
 static ls_status check_kind(const ls_task_config *config)
@@ -110,6 +125,10 @@ static ls_status check(const ls_task_config *config)
     for (int i = 0; i < config->choices.count; i++) LS_TRY(check_template("choices", config->choices.values[i]));
     if (config->kind == LS_TASK_MULTIPLE_CHOICE && config->choices.count == 0)
         return REFUSE("choices", "the list is empty");
+    if (config->kind == LS_TASK_CODE && config->command.count == 0) return REFUSE("command", "the list is empty");
+    if (config->program != NULL) LS_TRY(check_template("program", config->program));
+    if (config->answer == NULL && config->shots > 0 && config->kind == LS_TASK_CODE)
+        return REFUSE("shots", "examples need the key answer, %s", "which says what they show");
     if (config->answer != NULL) LS_TRY(check_template("answer", config->answer));
     LS_TRY(check_stops(config));
     if (config->shots > 0 && config->shots_from == NULL)

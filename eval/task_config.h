@@ -10,6 +10,7 @@
 typedef enum ls_task_kind {
     LS_TASK_MULTIPLE_CHOICE, /* the choice of the highest probability */
     LS_TASK_EXACT_MATCH,     /* a text that is written, and compared with the right one */
+    LS_TASK_CODE,            /* a program that is written, and run */
 } ls_task_kind;
 
 extern const char *const ls_task_kind_names[]; /* NULL-terminated, in enum order */
@@ -31,12 +32,17 @@ typedef struct ls_task_config {
     /* What is written: */
     int64_t max_new_tokens;
     ls_string_list stop; /* the text ends before the first of these */
-    char *answer;        /* template of the right text, also of an example's */
+    char *answer;        /* template of the right text, also of an example's; code: only of that */
     /* exact_match: */
     char *extract;         /* PCRE2 pattern of the part that is compared; NULL: all */
     int extract_match;     /* ls_task_match */
     ls_string_list remove; /* texts taken out of what is compared */
     bool squeeze_blanks;   /* runs of white space count as one blank, at the ends as none */
+    /* code: */
+    char *program;          /* template; {completion} is what was written */
+    ls_string_list command; /* as ls_program has it */
+    double time_limit;      /* seconds */
+    int64_t memory_limit;   /* MiB */
 } ls_task_config;
 
 extern const ls_field ls_task_fields[];

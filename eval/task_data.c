@@ -236,6 +236,19 @@ ls_status ls_task_fill(char **text, const char *template, const ls_task_data *da
     return ls_task_place(fill(text, template, record_of(data, question)), data, question);
 }
 
+ls_status ls_task_fill_with(char **text, const char *template, const ls_task_data *data, int64_t question,
+                            const char *name, const char *value)
+{
+    cJSON *record = cJSON_Duplicate(record_of(data, question), true);
+    cJSON_DeleteItemFromObjectCaseSensitive(record, name);
+    ls_status status = LS_OK;
+    if (cJSON_AddStringToObject(record, name, value) == NULL)
+        status = LS_FAIL(LS_NO_MEMORY, "cannot get memory for a program");
+    if (status == LS_OK) status = ls_task_place(fill(text, template, record), data, question);
+    cJSON_Delete(record);
+    return status;
+}
+
 ls_status ls_task_prompt(char **text, const ls_task_data *data, int64_t question)
 {
     char *prompt;

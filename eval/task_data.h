@@ -35,6 +35,10 @@ ls_status ls_task_prompt(char **text, const ls_task_data *data, int64_t question
 /* Any other template, filled with a question's record; malloc'ed. */
 ls_status ls_task_fill(char **text, const char *template, const ls_task_data *data, int64_t question);
 
+/* The same with one more field, which stands before one of the record's own. */
+ls_status ls_task_fill_with(char **text, const char *template, const ls_task_data *data, int64_t question,
+                            const char *name, const char *value);
+
 typedef struct ls_task_choices {
     char **text; /* [count] without the delimiter */
     int count;   /* at least 2 */

@@ -13,7 +13,7 @@ OPTIONS = {
     "eval": ["--model", "--data", "--json"],
     "sweep": ["--model", "--json"],
     "task": ["TASK", "--model", "--data", "--details", "--exit-layer", "--draft-tokens",
-             "--json", "prompt", "shots"],
+             "--run-code", "--json", "prompt", "shots"],
     "import": ["--out", "--tokenizer", "HF_DIR"],
     "export": ["--out", "--dtype", "--format", "gguf", "--max-shard-size", "CHECKPOINT"],
     "report": ["RUN"],

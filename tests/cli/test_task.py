@@ -1,5 +1,8 @@
 """Tasks: the numbers of a report agree with its details, questions that cannot be asked are refused by line."""
 import json
+import os
+import signal
+import time
 import unittest
 
 from program import LAYERS, ProgramTest
@@ -123,7 +126,7 @@ stop: [" ", "e"]
 NEW_TOKENS = 12
 
 
-class ExactMatch(Task):
+class Written(Task):
     def setUp(self):
         super().setUp()
         self.write("tasks/words.yaml", EXACT)
@@ -142,6 +145,8 @@ class ExactMatch(Task):
                                  *arguments)
         return document, self.details()
 
+
+class ExactMatch(Written):
     def test_the_whole_model(self):
         document, details = self.ask()
         self.assertEqual(("words", "exact_match", 5, 0), tuple(
@@ -215,6 +220,98 @@ class ExactMatch(Task):
         self.bad("task", "tasks/words.yaml", *run, says=("tasks/words.yaml:1", "answer"))
         self.write("tasks/words.yaml", EXACT.replace('"{a}"', '"{b}"'))
         self.bad("task", "tasks/words.yaml", *run, says=("questions.jsonl, line 1", '"b"'))
+
+
+CODE = r"""kind: code
+data: questions.jsonl
+prompt: "{q}"
+max_new_tokens: 12
+stop: [" ", "e"]
+program: "{before}\nwritten=$(cat <<'END'\n{completion}\nEND\n)\ntest \"$written\" = '{a}'\n"
+command: [sh, "{file}"]
+time_limit: 60
+"""
+
+
+def processes(mark):
+    """Whose command line holds it."""
+    found = []
+    for entry in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{entry}/cmdline", "rb") as file:
+                found += [entry] if mark in file.read() else []
+        except OSError:
+            pass
+    return found
+
+
+class Code(Written):
+    """Programs that compare what was written find what exact match finds."""
+
+    def setUp(self):
+        super().setUp()
+        self.write("tasks/words.yaml", CODE)
+        self.put([":"] * 5)
+
+    def put(self, before):
+        self.write("tasks/questions.jsonl", lines([question | {"before": line, "completion": "not this"}
+                                                   for question, line in zip(self.questions, before)]))
+
+    def outcomes(self, *arguments):
+        document, details = self.ask("--run-code", *arguments)
+        return document, [[answer["outcome"] for answer in line["answers"]] for line in details]
+
+    def test_programs_decide(self):
+        document, outcomes = self.outcomes()
+        self.assertEqual([["wrong"], ["right"], ["right"], ["wrong"], ["right"]], outcomes)
+        self.assertEqual(("code", "pass@1", 3 / 5), (document["kind"], document["metric"],
+                                                     document["autoregressive"]["score"]))
+
+    def test_with_an_exit_layer(self):
+        document, outcomes = self.outcomes("--exit-layer", 2)
+        self.assertIs(True, document["self_speculative"]["identical"])
+        self.assertEqual(3 / 5, document["self_speculative"]["score"])
+        self.assertEqual([first for first, _, _ in outcomes], [last for _, _, last in outcomes])
+
+    def test_other_ends(self):
+        self.put([":", ":", "kill -9 $$", "exit 1", "exit 0"])
+        _, outcomes = self.outcomes()
+        self.assertEqual([["wrong"], ["right"], ["ended by a signal"], ["wrong"], ["right"]], outcomes)
+
+    def test_programs_that_do_not_end(self):
+        self.put(["while :; do :; done", "setsid sleep 1732050 & sleep 1732050", ":", ":", ":"])
+        _, outcomes = self.outcomes("time_limit=0.5", "limit=2")
+        self.assertEqual([["out of time"]] * 2, outcomes)
+        self.assertEqual([], processes(b"1732050"))
+
+    def test_nothing_runs_unless_it_is_allowed(self):
+        self.put([f"touch '{self.path('harm')}'"] * 5)
+        os.chmod(self.folder, 0o777)
+        self.bad("task", "tasks/words.yaml", "--model", "run", says=("executes", "--run-code"))
+        self.assertFalse(os.path.exists(self.path("harm")))
+
+    def test_a_signal_ends_the_program(self):
+        self.put([":", "sleep 2236067", ":", ":", ":"])
+        process = self.start("task", "tasks/words.yaml", "--model", "run", "--run-code", "--json", "time_limit=3000")
+        while process.poll() is None and not processes(b"2236067"):
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=120)
+        self.assertEqual((130, 1, 5), (process.returncode, json.loads(out)["questions"],
+                                       json.loads(out)["questions_wanted"]), err)
+        self.assertIn(b"interrupted after 1 of 5 questions", err)
+        self.assertEqual([], processes(b"2236067"))
+
+    def test_wrong_use(self):
+        run = "--model", "run", "--run-code"
+        for override, says in (("command=[no-such-interpreter]", "no-such-interpreter"), ("command=[]", "command"),
+                               ("program={nothing}", ("line 1", "nothing")), ("time_limit=0", "time_limit"),
+                               ("memory_limit=1", "memory_limit"), ("extract=a", "extract"),
+                               ("program={", "program")):
+            with self.subTest(override):
+                self.bad("task", "tasks/words.yaml", *run, override, says=says, before=["task: question"])
+        self.write("tasks/words.yaml", CODE.replace("command", "stop").replace('stop: [" ", "e"]\n', ""))
+        self.bad("task", "tasks/words.yaml", *run, says="command")
 
 
 if __name__ == "__main__":
