@@ -49,6 +49,13 @@ class Remote(ProgramTest):
                      ["--exit-layer", 1, "--temperature", 1.2, "--top-p", 0.9]):
             self.assertEqual(self.good("generate", "--model", "near", *common, *mode),
                              self.remote("generate", "--model", "far", *common, *mode))
+        self.write("choice.yaml", "kind: multiple_choice\ndata: q.jsonl\nprompt: '{q}'\nchoices: [a, bc]\ngold: g\n")
+        self.write("write.yaml", "kind: exact_match\ndata: q.jsonl\nprompt: '{q}'\nanswer: x\nmax_new_tokens: 9\n")
+        self.write("q.jsonl", "".join(f'{{"q": "{"k" * i}", "g": 1}}\n' for i in range(1, 7)))
+        for task in (["choice.yaml"], ["write.yaml", "--exit-layer", 2]):
+            self.good("task", *task, "--model", "near", "--details", "near.jsonl")
+            self.remote("task", *task, "--model", "far", "--details", "far.jsonl")
+            self.assertEqual(self.read("near.jsonl"), self.read("far.jsonl"))
         self.remote("sweep", "--model", "far", "--data", "tokens.h5", "--prompts", 1, "--max-new-tokens", 6)
 
 

@@ -1,7 +1,9 @@
 """Tasks: the numbers of a report agree with its details, questions that cannot be asked are refused by line."""
 import json
 import os
+import shutil
 import signal
+import tempfile
 import time
 import unittest
 
@@ -17,6 +19,8 @@ gold: gold
 QUESTIONS = [{"query": f"what is {i}", "choices": ["a" * (1 + i % 3), "bc", "d e"][:2 + i % 2], "gold": i % 2}
              for i in range(9)]
 QUESTIONS[8]["choices"] = ["bc", "bc"]  # a tie
+SCRATCH = tempfile.TemporaryDirectory(prefix="layerskip-task-")
+MODEL = os.path.join(SCRATCH.name, "run")  # one for all tests
 
 
 def lines(records):
@@ -30,8 +34,12 @@ def best(scores):
 class Task(ProgramTest):
     def setUp(self):
         super().setUp()
-        self.prepare()
-        self.train()
+        if not os.path.exists(MODEL):
+            self.prepare()
+            self.train()
+            shutil.copytree(self.path("run"), MODEL)
+        else:
+            shutil.copytree(MODEL, self.path("run"))
         self.write("tasks/arc.yaml", ARC)
         self.write("tasks/questions.jsonl", lines(QUESTIONS))
 
