@@ -63,7 +63,7 @@ static ls_status next_match(const ls_answer_part *part, const char *text, size_t
     group[1] = bounds[2 * which + 1];
     if (group[1] < group[0]) group[1] = group[0]; /* \K in a lookahead */
     *start = bounds[1] > *start ? bounds[1] : *start + 1;
-    while ((text[*start] & 0xC0) == 0x80) (*start)++; /* an empty match: the next character begins there */
+    while (*start < length && (text[*start] & 0xC0) == 0x80) (*start)++; /* behind an empty match: a character begins */
     *found = true;
     return LS_OK;
 }
