@@ -9,7 +9,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <time.h>
@@ -143,17 +142,6 @@ static void *write_segments(void *argument)
     return NULL;
 }
 
-/* Signals stay the main thread's. */
-static int start_thread(ls_background_save *self)
-{
-    sigset_t all, before;
-    (void)sigfillset(&all);
-    (void)pthread_sigmask(SIG_BLOCK, &all, &before);
-    const int error = pthread_create(&self->thread, NULL, write_segments, self);
-    (void)pthread_sigmask(SIG_SETMASK, &before, NULL);
-    return error;
-}
-
 /* ---- beginning and ending ---------------------------------------------------------------------------------------- */
 
 static ls_status make_file(ls_background_save *self, const ls_checkpoint *about)
@@ -201,7 +189,7 @@ ls_status ls_background_save_begin(ls_background_save *self, const char *run_dir
     self->began = ls_seconds_now();
     self->error = 0;
     atomic_store(&self->done, false);
-    const int error = start_thread(self);
+    const int error = pthread_create(&self->thread, NULL, write_segments, self);
     self->started = error == 0;
     if (self->started) return LS_OK; /* `error` is the thread's from now on */
     self->error = error;
