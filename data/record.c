@@ -6,57 +6,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-const char *const ls_chat_names[] = {"none", "chatml", "llama3", NULL};
-
-/* A message is begin ROLE middle TEXT end, with `between` before the next; what is in angle brackets is one token. */
-typedef struct chat_style {
-    const char *begin, *middle, *end, *between;
-    const char *special[3];
-    bool trims;
-} chat_style;
-
-static const chat_style styles[] = {
-    [LS_CHAT_CHATML] = {.begin = "<|im_start|>",
-                        .middle = "\n",
-                        .end = "<|im_end|>",
-                        .between = "\n",
-                        .special = {"<|im_start|>", "<|im_end|>"}},
-    [LS_CHAT_LLAMA3] = {.begin = "<|start_header_id|>",
-                        .middle = "<|end_header_id|>\n\n",
-                        .end = "<|eot_id|>",
-                        .between = "",
-                        .special = {"<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"},
-                        .trims = true},
-};
-
-/* ---- checking ---- */
-
-static ls_status check_special(const char *token, ls_chat chat, const ls_tokenizer *tokenizer)
-{
-    int32_t *ids;
-    int64_t count;
-    size_t length = 0;
-    LS_TRY(ls_tokenizer_encode(tokenizer, token, strlen(token), &ids, &count));
-    const char *text = count == 1 ? ls_tokenizer_token_text(tokenizer, ids[0], &length) : "";
-    const bool one = length == strlen(token) && memcmp(text, token, length) == 0;
-    free(ids);
-    if (one) return LS_OK;
-    return LS_FAIL(LS_BAD_INPUT, "--chat %s needs a tokenizer that has the token %s; this one has not",
-                   ls_chat_names[chat], token);
-}
-
 ls_status ls_record_check(const ls_record_format *format, const ls_tokenizer *tokenizer)
 {
-    if (format->chat == LS_CHAT_NONE) {
-        LS_TRY(ls_template_check(format->prompt, "--prompt"));
-        return ls_template_check(format->completion, "--completion");
-    }
-    for (int i = 0; i < 3 && styles[format->chat].special[i] != NULL; i++)
-        LS_TRY(check_special(styles[format->chat].special[i], format->chat, tokenizer));
-    return LS_OK;
+    if (format->chat != LS_CHAT_NONE) return ls_chat_check(format->chat, tokenizer);
+    LS_TRY(ls_template_check(format->prompt, "--prompt"));
+    return ls_template_check(format->completion, "--completion");
 }
-
-/* ---- encoding ---- */
 
 /* A record under construction. */
 typedef struct builder {
@@ -98,8 +53,6 @@ static ls_status encode_pair(const builder *b, const ls_record_format *format, c
     return LS_OK;
 }
 
-static bool is_blank(char character) { return character != '\0' && strchr(" \t\r\n\v\f", character) != NULL; }
-
 static ls_status read_message(const cJSON *message, int number, const char **role, const char **content)
 {
     *role = cJSON_GetStringValue(cJSON_GetObjectItemCaseSensitive(message, "role"));
@@ -126,17 +79,16 @@ static ls_status find_last(int *last, const cJSON *messages)
 
 /* `given` gathers what stands before the next text that is to be learnt, and is encoded as one text: so the special
  * tokens and what lies between them come out as they do in a prompt. The token that ends an answer begins the next. */
-static ls_status encode_message(const builder *b, const chat_style *style, const cJSON *message, ls_text *given)
+static ls_status encode_message(const builder *b, ls_chat chat, const cJSON *message, ls_text *given)
 {
     const char *role, *content;
     LS_TRY(read_message(message, 0, &role, &content));
     size_t length = strlen(content);
-    while (style->trims && length > 0 && is_blank(content[length - 1])) length--;
-    while (style->trims && length > 0 && is_blank(content[0])) content++, length--;
-    ls_text_addf(given, "%s%s%s", style->begin, role, style->middle);
+    content = ls_chat_content(chat, content, &length);
+    ls_chat_open(given, chat, role);
     if (strcmp(role, "assistant") != 0) {
         ls_text_add(given, content, length);
-        ls_text_addf(given, "%s%s", style->end, style->between);
+        ls_chat_close(given, chat);
         return LS_OK;
     }
     const int64_t first = b->out->count;
@@ -144,11 +96,11 @@ static ls_status encode_message(const builder *b, const chat_style *style, const
     if (first > 0) b->out->targets[first] = 1;
     LS_TRY(append(b, content, length, true));
     given->length = 0;
-    ls_text_addf(given, "%s%s", style->end, style->between);
+    ls_chat_close(given, chat);
     return LS_OK;
 }
 
-static ls_status encode_chat(const builder *b, const chat_style *style, const cJSON *object)
+static ls_status encode_chat(const builder *b, ls_chat chat, const cJSON *object)
 {
     const cJSON *messages = cJSON_GetObjectItemCaseSensitive(object, "messages");
     int last;
@@ -157,9 +109,9 @@ static ls_status encode_chat(const builder *b, const chat_style *style, const cJ
     ls_status status = LS_OK;
     const cJSON *message = messages->child;
     for (int number = 1; number <= last && status == LS_OK; number++, message = message->next)
-        status = encode_message(b, style, message, &given);
+        status = encode_message(b, chat, message, &given);
     free(given.bytes);
-    return status == LS_OK ? append(b, style->end, strlen(style->end), true) : status;
+    return status == LS_OK ? append(b, ls_chat_end(chat), strlen(ls_chat_end(chat)), true) : status;
 }
 
 ls_status ls_record_encode(ls_record *out, const ls_record_format *format, const ls_tokenizer *tokenizer,
@@ -168,7 +120,7 @@ ls_status ls_record_encode(ls_record *out, const ls_record_format *format, const
     *out = (ls_record){0};
     const builder b = {tokenizer, out};
     const ls_status status =
-        format->chat == LS_CHAT_NONE ? encode_pair(&b, format, object) : encode_chat(&b, &styles[format->chat], object);
+        format->chat == LS_CHAT_NONE ? encode_pair(&b, format, object) : encode_chat(&b, format->chat, object);
     if (status != LS_OK) {
         free(out->ids);
         free(out->targets);

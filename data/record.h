@@ -7,15 +7,7 @@
 #define LS_DATA_RECORD_H
 
 #include "core/json.h"
-#include "data/tokenizer.h"
-
-typedef enum ls_chat {
-    LS_CHAT_NONE = 0, /* a prompt and its completion */
-    LS_CHAT_CHATML,   /* <|im_start|>ROLE\nTEXT<|im_end|>\n */
-    LS_CHAT_LLAMA3, /* <|start_header_id|>ROLE<|end_header_id|>\n\nTEXT<|eot_id|>, TEXT without white space around it */
-} ls_chat;
-
-extern const char *const ls_chat_names[]; /* NULL-terminated, in enum order */
+#include "data/chat.h"
 
 typedef struct ls_record_format {
     const char *prompt, *completion; /* templates (template.h), for LS_CHAT_NONE */

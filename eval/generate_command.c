@@ -4,6 +4,7 @@
 #include "core/json.h"
 #include "core/log.h"
 #include "core/text.h"
+#include "data/chat.h"
 #include "eval/commands.h"
 #include "eval/decoder.h"
 #include "eval/option.h"
@@ -17,7 +18,8 @@
 
 typedef struct generate_options {
     ls_session_options session;
-    const char *prompt, *prompt_file;
+    const char *prompt, *prompt_file, *system;
+    int chat; /* ls_chat */
     int mode; /* ls_decode_mode, -1: by whether an exit layer is given */
     int64_t exit_layer, draft_tokens, max_new_tokens, top_k, seed;
     double temperature, top_p, draft_confidence;
@@ -26,6 +28,8 @@ typedef struct generate_options {
 
 enum {
     KEY_PROMPT_FILE = 0x3000,
+    KEY_CHAT,
+    KEY_SYSTEM,
     KEY_DECODE,
     KEY_EXIT_LAYER,
     KEY_DRAFT_TOKENS,
@@ -41,6 +45,10 @@ enum {
 static const struct argp_option option_list[] = {
     {"prompt", 'p', "TEXT", 0, "The text to continue (default: the beginning of a document)", 1},
     {"prompt-file", KEY_PROMPT_FILE, "FILE", 0, "The same, from a file; -: from standard input", 1},
+    {"chat", KEY_CHAT, "STYLE", 0,
+     "chatml or llama3: the prompt is what the user says, answered until the message ends, as prepare --chat trains it",
+     1},
+    {"system", KEY_SYSTEM, "TEXT", 0, "With --chat, a system message before it (default: none)", 1},
     {"decode", KEY_DECODE, "MODE", 0,
      "autoregressive, early-exit (fewer layers, unverified), self-speculative, or prompt-lookup (default: "
      "self-speculative when --exit-layer is given, else autoregressive)",
@@ -75,6 +83,12 @@ static error_t parse_option(int key, char *argument, struct argp_state *state)
     case KEY_PROMPT_FILE:
         options->prompt_file = argument;
         break;
+    case KEY_CHAT:
+        status = ls_option_choice(&options->chat, "--chat", argument, ls_chat_names);
+        break;
+    case KEY_SYSTEM:
+        options->system = argument;
+        break;
     case KEY_DECODE:
         status = ls_option_choice(&options->mode, "--decode", argument, ls_decode_mode_names);
         break;
@@ -108,6 +122,10 @@ static error_t parse_option(int key, char *argument, struct argp_state *state)
     case ARGP_KEY_END:
         if (options->prompt != NULL && options->prompt_file != NULL)
             status = LS_FAIL(LS_BAD_INPUT, "give --prompt or --prompt-file, not both");
+        else if (options->chat == LS_CHAT_NONE && options->system != NULL)
+            status = LS_FAIL(LS_BAD_INPUT, "--system is for --chat");
+        else if (options->chat != LS_CHAT_NONE && options->prompt == NULL && options->prompt_file == NULL)
+            status = LS_FAIL(LS_BAD_INPUT, "--chat needs what the user says; give --prompt TEXT");
         break;
     default:
         return ARGP_ERR_UNKNOWN;
@@ -140,6 +158,22 @@ static void add_prefix(generate_job *job)
     job->prompt_count += count;
 }
 
+/* As a text, or as what the user says to an assistant. */
+static ls_status encode_prompt(generate_job *job, const generate_options *options, const char *text, size_t length)
+{
+    const ls_tokenizer *tokenizer = job->session.tokenizer;
+    const ls_chat chat = (ls_chat)options->chat;
+    if (chat == LS_CHAT_NONE) return ls_tokenizer_encode(tokenizer, text, length, &job->prompt, &job->prompt_count);
+    LS_TRY(ls_chat_check(chat, tokenizer));
+    LS_TRY(ls_chat_end_id(&job->decoding.end_of_text, chat, tokenizer));
+    ls_text asked = {0};
+    ls_chat_ask(&asked, chat, options->system, text, length);
+    const ls_status status =
+        ls_tokenizer_encode(tokenizer, asked.bytes, asked.length, &job->prompt, &job->prompt_count);
+    free(asked.bytes);
+    return status;
+}
+
 static ls_status read_prompt(generate_job *job, const generate_options *options)
 {
     const ls_tokenizer *tokenizer = job->session.tokenizer;
@@ -159,8 +193,7 @@ static ls_status read_prompt(generate_job *job, const generate_options *options)
         LS_TRY(ls_file_read_stream(&text, &length, stdin, "standard input"));
     else if (options->prompt_file != NULL)
         LS_TRY(ls_file_read(&text, &length, options->prompt_file));
-    const ls_status status =
-        ls_tokenizer_encode(tokenizer, text == NULL ? options->prompt : text, length, &job->prompt, &job->prompt_count);
+    const ls_status status = encode_prompt(job, options, text == NULL ? options->prompt : text, length);
     free(text);
     if (status == LS_OK && job->prompt_count == 0) return LS_FAIL(LS_BAD_INPUT, "the prompt is empty");
     if (status == LS_OK) add_prefix(job);
@@ -284,7 +317,7 @@ static bool show(void *context, const int32_t *tokens, int count, int accepted_d
 
 static ls_status generate(generate_job *job, const generate_options *options)
 {
-    job->stream = (ls_text_stream){.file = stdout};
+    job->stream = (ls_text_stream){.file = stdout, .end = job->decoding.end_of_text};
     ls_token_stream_begin(&job->stream.tokens, job->session.tokenizer, job->prompt, job->prompt_count);
     if (!options->json) job->stream.colour = ls_text_stream_wants_colour(stdout);
     ls_interrupt_install();

@@ -28,9 +28,8 @@ static void show(ls_text_stream *stream, ls_text *news, bool green)
 
 void ls_text_stream_write(ls_text_stream *stream, const int32_t *tokens, int count, int accepted_drafts)
 {
-    const int32_t end_of_text = ls_tokenizer_end_of_text(stream->tokens.tokenizer);
     for (int i = 0; i < count; i++) {
-        if (tokens[i] == end_of_text) continue;
+        if (tokens[i] == stream->end) continue;
         ls_text news = {0};
         (void)ls_token_stream_add(&stream->tokens, tokens[i], &news);
         show(stream, &news, i < accepted_drafts);

@@ -159,6 +159,10 @@ class Files(ProgramTest):
         self.bad("generate", "--model", "run", "--prompt", "x" * (CONTEXT + 1), says="prompt")
         self.bad("generate", "--model", "run", "--prompt-file", "absent.txt", says="absent.txt")
         self.bad("generate", "--model", "run", "--prompt", "x", "--prompt-file", "text.txt", says="prompt")
+        self.bad("generate", "--model", "run", "--chat", "chatml", says="--prompt")
+        self.bad("generate", "--model", "run", "--system", "x", "--prompt", "x", says="--chat")
+        self.bad("generate", "--model", "run", "--chat", "irc", "--prompt", "x", says=("irc", "chatml"))
+        self.bad("generate", "--model", "run", "--chat", "chatml", "--prompt", "x", says="<|im_start|>")
 
     def test_run_folder_in_use(self):
         self.bad("train", "config.yaml", says="run")

@@ -241,6 +241,43 @@ static void test_chats(void **state)
     ls_tokenizer_free(tokenizer);
 }
 
+/* What is asked is what was trained: the tokens up to the first that is to be learnt, and the one that ends it all. */
+static void check_asked(ls_chat chat, const ls_tokenizer *tokenizer, const char *system, const char *json)
+{
+    static const char user[] = " import self\n";
+    const ls_record_format format = {.chat = chat};
+    ls_text asked = {0};
+    ls_record record;
+    int32_t *ids, end;
+    int64_t count, given = 0;
+    CHECK_OK(encode(&record, &format, tokenizer, json));
+    while (record.targets[given] == 0) given++;
+    ls_chat_ask(&asked, chat, system, user, strlen(user));
+    CHECK_OK(ls_tokenizer_encode(tokenizer, asked.bytes, asked.length, &ids, &count));
+    assert_int_equal(count, given);
+    assert_memory_equal(ids, record.ids, (size_t)count * sizeof *ids);
+    CHECK_OK(ls_chat_end_id(&end, chat, tokenizer));
+    assert_int_equal(end, record.ids[record.count - 1]);
+    free(asked.bytes);
+    free(ids);
+    release(&record);
+}
+
+static void test_questions_are_as_trained(void **state)
+{
+    (void)state;
+    ls_tokenizer *tokenizer = chat_tokenizer();
+    static const char alone[] =
+        "{\"messages\":[" MESSAGE("user", " import self\\n") "," MESSAGE("assistant", "def") "]}";
+    static const char with_system[] = "{\"messages\":[" MESSAGE("system", "class ") "," MESSAGE(
+        "user", " import self\\n") "," MESSAGE("assistant", "def") "]}";
+    for (int chat = LS_CHAT_CHATML; ls_chat_names[chat] != NULL; chat++) {
+        check_asked((ls_chat)chat, tokenizer, NULL, alone);
+        check_asked((ls_chat)chat, tokenizer, "class ", with_system);
+    }
+    ls_tokenizer_free(tokenizer);
+}
+
 static void test_formats_are_checked(void **state)
 {
     (void)state;
@@ -260,9 +297,13 @@ static void test_formats_are_checked(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_bytes),        cmocka_unit_test(test_byte_level_bpe),
-        cmocka_unit_test(test_dummy_prefix), cmocka_unit_test(test_sentencepiece_models),
-        cmocka_unit_test(test_chats),        cmocka_unit_test(test_formats_are_checked),
+        cmocka_unit_test(test_bytes),
+        cmocka_unit_test(test_byte_level_bpe),
+        cmocka_unit_test(test_dummy_prefix),
+        cmocka_unit_test(test_sentencepiece_models),
+        cmocka_unit_test(test_chats),
+        cmocka_unit_test(test_questions_are_as_trained),
+        cmocka_unit_test(test_formats_are_checked),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -21,7 +21,7 @@ static void open_stream(stream_fixture *fixture, bool colour)
 {
     memset(fixture, 0, sizeof *fixture);
     assert_int_equal(ls_tokenizer_open(&fixture->tokenizer, "bytes"), LS_OK);
-    fixture->stream = (ls_text_stream){.colour = colour};
+    fixture->stream = (ls_text_stream){.colour = colour, .end = ls_tokenizer_end_of_text(fixture->tokenizer)};
     ls_token_stream_begin(&fixture->stream.tokens, fixture->tokenizer, NULL, 0);
     fixture->stream.file = open_memstream(&fixture->out, &fixture->length);
 }
