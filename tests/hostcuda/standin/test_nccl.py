@@ -20,6 +20,7 @@ from device_ranks import STANDINS, STEPS, program, ranks, test_faults
 OFFLOAD = ("optimizer.offload=moments", "optimizer.lane_mib=0.002")
 LARGE = ("model.hidden_size=128", "model.intermediate_size=256")
 POISON = os.environ["RANK_POISON"]
+LATER = 120  # updates of a part of a bucket, in the first ten steps and after the first checkpoint
 CPU_TOLERANCE = 2e-4  # sums in another order, over 12 steps
 
 
@@ -364,7 +365,7 @@ class Lost(device_ranks.DeviceRanksTest):
         """One sentence, without the hope of a new start; all ranks end by one status, whichever fails."""
         for rank in (0, 1):
             mpirun, processes = self.begin(3, "training.steps=5000", "--auto-resume",
-                                           each={rank: {"fail_in": 4000, "failure": 2}})
+                                           each={rank: {"fail_in": LATER, "fail_at": "adamw", "failure": 2}})
             self.wait_for_end(processes[rank])
             status, err = self.end_soon(mpirun, processes)
             said = [line for line in err.splitlines() if line.startswith("layerskip:")]
@@ -376,7 +377,7 @@ class Lost(device_ranks.DeviceRanksTest):
         """Two processes under run-resilient; the GPU of rank 1 fails once, after the first checkpoint."""
         shutil.rmtree(self.path("run"), ignore_errors=True)
         self.write("once", f"#!/bin/sh\nif [ $OMPI_COMM_WORLD_RANK = 1 ] && ! [ -e {failure} ]; then touch {failure}\n"
-                           "export HOSTCUDA_FAIL_IN=4000; fi\nexec \"$@\"\n")
+                           f"export HOSTCUDA_FAIL_IN={LATER} HOSTCUDA_FAIL_AT=adamw; fi\nexec \"$@\"\n")
         os.chmod(self.path("once"), 0o700)
         told = self.device_environment({"failure": failure})
         script = os.path.join(program.SOURCE, "scripts", "run-resilient")
