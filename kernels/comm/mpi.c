@@ -385,6 +385,9 @@ ls_status ls_comm_mpi_open(ls_comm *comm)
     int given;
     comm->state = state;
     state->world = MPI_COMM_WORLD;
+    /* Open MPI 4.1 keeps the name of a lock file, which nobody here needs, in 256 bytes, and ends where a path is
+     * longer. A user's own setting stays. */
+    (void)setenv("OMPI_MCA_sharedfp", "^lockedfile", 0);
     if (MPI_Init_thread(NULL, NULL, MPI_THREAD_FUNNELED, &given) != MPI_SUCCESS) {
         free(state);
         return LS_FAIL(LS_UNSUPPORTED, "MPI does not start on %s", comm->host);

@@ -130,6 +130,44 @@ class Faults(ranks.RanksTest):
         self.assertIn("cannot write", said[0])
         self.assertEqual([], os.listdir(self.path("run/checkpoints")))
 
+    def flip_metadata(content):
+            at = content.rindex(b"OHDR") + 30
+            return content[:at] + bytes([content[at] ^ 1]) + content[at + 1:]
+        train = "train", "config.yaml", "training.steps=8", "checkpoint.every=2", "evaluation.every=0", "measure_peak=false"
+        self.run_ranks(2, *train)
+        os.unlink(self.path("run/checkpoints/step-00000008.h5"))
+        newest = "run/checkpoints/step-00000006.h5"
+        whole, expected = self.read(newest), self.curve()
+        for size, damage in ((2, lambda content: content[:len(content) // 2]), (1, flip_metadata), (1, lambda _: b"")):
+            self.write(newest, damage(whole))
+            status, _, err = self.finish(self.launch(size, *train, "--resume"))
+            self.assertEqual(2, status, err)
+            self.assertRegex(err, "step-00000006.h5 .*; --auto-resume sets it aside and continues from \\S*step-00000004.h5")
+            err = self.run_ranks(size, *train, "--auto-resume")
+            self.assertRegex(err, "warning: .*step-00000006.h5 .*; going on from the checkpoint before it")
+            self.assertIn("continuing after step 4", err)
+            self.assert_same_curve(expected, self.curve(), 1e-5)
+            self.assertEqual([f"step-{step:08d}.h5{end}" for step, end in
+                              ((2, ""), (4, ""), (6, ""), (6, ".damaged"), (8, ""))],
+                             sorted(os.listdir(self.path("run/checkpoints"))))
+            os.unlink(self.path("run/checkpoints/step-00000008.h5"))
+        for step in (2, 4, 6):
+            self.write(f"run/checkpoints/step-{step:08d}.h5", "nothing")
+        status, _, err = self.finish(self.launch(2, *train, "--auto-resume"))
+        self.assertEqual((2, 2), (status, err.count("going on from the checkpoint before it")), err)
+        self.assertIn("step-00000002.h5 is not a checkpoint file", err)
+
+    def test_odd_folders(self):
+        """Names with spaces, of other alphabets, longer than MPI's own buffers; the run goes on there too."""
+        long = "/".join(["ein sehr langer Name " + "ü" * 90] * 3)
+        for folder, background in ((long, "false"), ("-'\"\\ 日本", "true")):
+            train = ("train", "config.yaml", f"run_dir={folder}", "training.steps=4", "checkpoint.every=2",
+                     "evaluation.every=0", "measure_peak=false", f"checkpoint.background={background}")
+            self.run_ranks(2, *train)
+            os.unlink(self.path(f"{folder}/checkpoints/step-00000004.h5"))
+            self.assertIn("continuing after step 2", self.run_ranks(2, *train, "--auto-resume"))
+            self.assertEqual(["step-00000002.h5", "step-00000004.h5"], sorted(os.listdir(self.path(f"{folder}/checkpoints"))))
+
     def test_run_resilient_ends_a_launcher_that_hangs(self):
         # The first launcher outlives its process; the second one does not.
         self.write("layerskip", "#!/bin/sh\nsleep 3\n")
