@@ -160,6 +160,14 @@ ls_status ls_file_sync(const char *path)
     return sync_path(path, false) ? LS_OK : LS_FAIL(LS_IO, "cannot write %s: %s", path, ls_file_reason(errno));
 }
 
+ls_status ls_file_check_writable(const char *path)
+{
+    const int file = open(path, O_RDWR | O_CLOEXEC);
+    if (file < 0) return LS_FAIL(LS_IO, "cannot write %s: %s", path, ls_file_reason(errno));
+    (void)close(file);
+    return LS_OK;
+}
+
 ls_status ls_file_reserve(const char *path)
 {
     const int file = open(path, O_RDWR | O_CLOEXEC);

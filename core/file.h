@@ -18,7 +18,8 @@ ls_status ls_file_write_atomic(const char *path, const void *bytes, size_t lengt
 /* The second half of the same for a file some library wrote: fsync `temporary`, rename it to `path`, fsync the folder.
  */
 ls_status ls_file_commit(const char *temporary, const char *path);
-ls_status ls_file_sync(const char *path); /* what this process wrote of it is on the disk */
+ls_status ls_file_sync(const char *path);           /* what this process wrote of it is on the disk */
+ls_status ls_file_check_writable(const char *path); /* by this process, and there */
 /* Takes the room that the file's length promises, so that writing inside it cannot fill the disk. Where the file system
  * cannot do that, nothing happens. */
 ls_status ls_file_reserve(const char *path);

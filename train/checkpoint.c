@@ -307,6 +307,8 @@ static ls_status write_together(const char *path, const ls_checkpoint *about, co
         if (status == LS_OK) status = ls_file_reserve(path);
     }
     LS_TRY(ls_comm_agree(comm, status));
+    /* HDF5 opens it on all at once: who could not would be waited for. */
+    LS_TRY(ls_comm_agree(comm, ls_file_check_writable(path)));
     return ls_comm_agree(comm, write_own_pieces(path, optimizer));
 }
 

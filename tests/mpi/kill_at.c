@@ -5,6 +5,7 @@
  *                     before it happens
  *   KILL_RANK=R       in the process of this rank alone; without it in a process alone
  *   KILL_LOG=FILE     each call is a line of FILE.R: its name and the file's
+ *   KILL_REFUSE=yes   opening a file of that folder for writing fails, as where it is read only
  *   KILL_EVENTFD=yes  eventfd fails instead, as it is called for the watchdog */
 #include <dlfcn.h>
 #include <errno.h>
@@ -55,6 +56,13 @@ static int met(const char *name, const char *path)
     return at != NULL && number == strtol(at, NULL, 10);
 }
 
+static int refused(const char *path)
+{
+    if (getenv("KILL_REFUSE") == NULL || strstr(path, "/checkpoints") == NULL || !is_chosen()) return 0;
+    errno = EROFS;
+    return 1;
+}
+
 static int met_file(const char *name, int file)
 {
     char link[64], path[PATH_MAX];
@@ -88,6 +96,7 @@ static void die(void)
         const int mode = (flags & O_CREAT) != 0 ? va_arg(arguments, int) : 0;                                          \
         va_end(arguments);                                                                                             \
         if ((flags & (O_CREAT | O_TRUNC)) != 0 && met("open", path)) die();                                            \
+        if ((flags & O_ACCMODE) != O_RDONLY && refused(path)) return -1;                                               \
         return real(path, flags, mode);                                                                                \
     }
 OPEN(open)

@@ -130,6 +130,19 @@ class Faults(ranks.RanksTest):
         self.assertIn("cannot write", said[0])
         self.assertEqual([], os.listdir(self.path("run/checkpoints")))
 
+    def test_one_that_cannot_write(self):
+        """In an ordinary save, where all open the file at once, and in the background; nobody waits for it."""
+        for background in ("false", "true"):
+            command = ["LD_PRELOAD=" + os.environ["KILL_AT"], "KILL_RANK=1", "KILL_REFUSE=yes", ranks.program.PROGRAM,
+                       "train", "config.yaml", "training.steps=4", "checkpoint.every=2", f"run_dir={background}",
+                       f"checkpoint.background={background}"]
+            status, _, err = self.finish(self.launch_each([command] * 2, ["/usr/bin/env"] * 2))
+            said = [line for line in err.splitlines() if line.startswith("layerskip:")]
+            self.assertEqual((2, 1), (status, len(said)), err)
+            self.assertRegex(said[0], r"rank 1 on \S+: cannot write \S+step-00000002.h5.tmp: Read-only file system; no "
+                                      "checkpoint was saved before")
+            self.assertEqual([], os.listdir(self.path(f"{background}/checkpoints")))
+
     def flip_metadata(content):
             at = content.rindex(b"OHDR") + 30
             return content[:at] + bytes([content[at] ^ 1]) + content[at + 1:]
