@@ -7,107 +7,11 @@
 #include "model/model_file.h"
 #include "model/weight_source.h"
 
-#include <dirent.h>
-#include <errno.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #define KIND "checkpoint"
-
-/* ---- the folder -------------------------------------------------------------------------------------------------- */
-
-static char *checkpoints_folder(const char *run_dir) { return ls_file_join(run_dir, "checkpoints"); }
-
-/* The step of "step-NUMBER.h5", -1 for another name. */
-static int64_t step_of(const char *name)
-{
-    long long step;
-    int end = 0;
-    if (sscanf(name, "step-%lld.h5%n", &step, &end) != 1 || end == 0 || name[end] != '\0') return -1;
-    return (int64_t)step;
-}
-
-typedef struct found {
-    int64_t step;
-    char *path;
-} found;
-
-static int newest_first(const void *a, const void *b)
-{
-    const int64_t one = ((const found *)a)->step, two = ((const found *)b)->step;
-    return (one < two) - (one > two);
-}
-
-static void free_list(found *list, int count)
-{
-    for (int i = 0; i < count; i++) free(list[i].path);
-    free(list);
-}
-
-/* The run's checkpoints, newest first. A folder that is not there holds none. */
-static ls_status list_checkpoints(found **out, int *count, const char *run_dir)
-{
-    char *folder = checkpoints_folder(run_dir);
-    DIR *directory = opendir(folder);
-    *out = NULL;
-    *count = 0;
-    ls_status status = LS_OK;
-    if (directory == NULL && errno != ENOENT)
-        status = LS_FAIL(LS_IO, "cannot read the folder %s: %s", folder, strerror(errno));
-    for (const struct dirent *entry; directory != NULL && (entry = readdir(directory)) != NULL;) {
-        const int64_t step = step_of(entry->d_name);
-        if (step < 0) continue;
-        *out = ls_text_memory(*out, sizeof **out * (size_t)(*count + 1));
-        (*out)[(*count)++] = (found){step, ls_file_join(folder, entry->d_name)};
-    }
-    if (directory != NULL) (void)closedir(directory);
-    if (*count > 1) qsort(*out, (size_t)*count, sizeof **out, newest_first);
-    free(folder);
-    return status;
-}
-
-ls_status ls_checkpoint_newest(char **out, const char *run_dir)
-{
-    found *list;
-    int count;
-    *out = NULL;
-    const ls_status status = list_checkpoints(&list, &count, run_dir);
-    if (count > 0) {
-        *out = list[0].path;
-        list[0].path = NULL;
-    }
-    free_list(list, count);
-    return status;
-}
-
-static ls_status remove_old(const char *run_dir, int64_t keep)
-{
-    found *list;
-    int count;
-    ls_status status = list_checkpoints(&list, &count, run_dir);
-    for (int i = 0; i < count; i++)
-        if (i >= keep && unlink(list[i].path) != 0 && errno != ENOENT && status == LS_OK)
-            status = LS_FAIL(LS_IO, "cannot remove the old checkpoint %s: %s", list[i].path, strerror(errno));
-    free_list(list, count);
-    return status;
-}
-
-void ls_checkpoint_clean(const char *run_dir)
-{
-    char *folder = checkpoints_folder(run_dir);
-    DIR *directory = opendir(folder);
-    for (const struct dirent *entry; directory != NULL && (entry = readdir(directory)) != NULL;) {
-        /* MPI's own temporary files have names that begin like the file's. */
-        if (strncmp(entry->d_name, "step-", 5) != 0 || strstr(entry->d_name, ".h5.tmp") == NULL) continue;
-        char *path = ls_file_join(folder, entry->d_name);
-        (void)unlink(path);
-        free(path);
-    }
-    if (directory != NULL) (void)closedir(directory);
-    free(folder);
-}
 
 /* ---- saving ------------------------------------------------------------------------------------------------------ */
 
@@ -315,14 +219,14 @@ static ls_status write_together(const char *path, const ls_checkpoint *about, co
 ls_status ls_checkpoint_commit(const char *run_dir, const char *temporary, const char *path, int64_t keep)
 {
     LS_TRY(ls_file_commit(temporary, path));
-    return remove_old(run_dir, keep);
+    return ls_checkpoint_remove_old(run_dir, keep);
 }
 
 ls_status ls_checkpoint_save(const char *run_dir, const ls_checkpoint *about, const ls_optimizer *optimizer,
                              int64_t keep)
 {
     ls_comm *comm = optimizer->shards.comm;
-    char *folder = checkpoints_folder(run_dir);
+    char *folder = ls_file_join(run_dir, "checkpoints");
     char *path = ls_text_format("%s/step-%08lld.h5", folder, (long long)about->step);
     char *temporary = ls_text_format("%s.tmp", path);
     ls_comm_stand(comm, about->step, LS_COMM_SAVING);
@@ -366,6 +270,32 @@ ls_status ls_checkpoint_read(ls_checkpoint *out, const char *path)
     const ls_status status = read_header(file, path, out);
     (void)H5Fclose(file);
     if (status != LS_OK) ls_checkpoint_free(out);
+    return status;
+}
+
+static ls_status look_through(hid_t file, const char *path)
+{
+    ls_checkpoint header = {0};
+    ls_model_config config;
+    ls_parameter_table table;
+    ls_status status = read_header(file, path, &header);
+    ls_checkpoint_free(&header);
+    if (status == LS_OK) status = ls_model_config_read(file, path, &config);
+    if (status == LS_OK) status = ls_parameter_table_create(&table, &config);
+    if (status != LS_OK) return status;
+    int64_t *offsets = ls_text_memory(NULL, sizeof *offsets * LS_KEPT_BLOCKS * (size_t)table.count);
+    status = find_offsets(file, path, &table, offsets);
+    free(offsets);
+    ls_parameter_table_destroy(&table);
+    return status;
+}
+
+ls_status ls_checkpoint_check(const char *path)
+{
+    hid_t file;
+    LS_TRY(ls_hdf5_open(&file, path, KIND));
+    const ls_status status = look_through(file, path);
+    (void)H5Fclose(file);
     return status;
 }
 

@@ -40,12 +40,22 @@ ls_status ls_checkpoint_commit(const char *run_dir, const char *temporary, const
 
 /* The newest checkpoint of the run, malloc'ed; NULL when there is none. */
 ls_status ls_checkpoint_newest(char **out, const char *run_dir);
+/* The one to go on from: the newest, LS_BAD_INPUT where it is damaged. With `fall_back` the newest that is whole; each
+ * that is passed over is warned of. NULL when there is none at all; that all are damaged is a failure. */
+ls_status ls_checkpoint_choose(char **out, const char *run_dir, bool fall_back);
+/* Checkpoints of later steps than the one that is continued were passed over: "step-N.h5.damaged" from now on, so that
+ * they count as the newest no more. */
+ls_status ls_checkpoint_set_aside(const char *run_dir, int64_t step);
+/* Removes all but the `keep` newest. */
+ls_status ls_checkpoint_remove_old(const char *run_dir, int64_t keep);
 /* Removes what a killed process left half written. */
 void ls_checkpoint_clean(const char *run_dir);
 
 /* Everything but the blocks; texts are malloc'ed. A file without optimizer state (an imported model) is refused. */
 ls_status ls_checkpoint_read(ls_checkpoint *out, const char *path);
 void ls_checkpoint_free(ls_checkpoint *checkpoint);
+/* LS_BAD_INPUT unless the file has its full length, its header, and all datasets; what those hold is not looked at. */
+ls_status ls_checkpoint_check(const char *path);
 /* Master weights, moments and updates of a run of the same shape, published to the model. */
 ls_status ls_checkpoint_restore(ls_optimizer *optimizer, const char *path);
 /* Master weights alone, from any weight source of the same shape whose tokenizer is `tokenizer`'s text. */

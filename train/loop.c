@@ -349,7 +349,10 @@ static ls_status find_start(char **checkpoint, const ls_train_config *config, ls
     *checkpoint = NULL;
     if (config->run_dir == NULL)
         return LS_FAIL(LS_BAD_INPUT, "run_dir is missing: name the folder that the run shall write to");
-    LS_TRY(ls_checkpoint_newest(checkpoint, config->run_dir));
+    if (start == LS_START_NEW)
+        LS_TRY(ls_checkpoint_newest(checkpoint, config->run_dir));
+    else
+        LS_TRY(ls_checkpoint_choose(checkpoint, config->run_dir, start == LS_START_EITHER));
     if (start == LS_START_RESUME && *checkpoint == NULL)
         return LS_FAIL(LS_BAD_INPUT, "%s holds no checkpoint to continue; leave --resume out to start the run",
                        config->run_dir);
@@ -374,6 +377,7 @@ static ls_status open_run_folder(run *self)
     LS_TRY(ls_file_make_folders(run_dir));
     LS_TRY(ls_file_lock(&self->lock, run_dir));
     ls_checkpoint_clean(run_dir);
+    LS_TRY(ls_checkpoint_set_aside(run_dir, trainer->step));
     char *path = ls_file_join(run_dir, "config.yaml");
     const ls_status status = ls_file_write_atomic(path, trainer->config_text, strlen(trainer->config_text));
     free(path);
