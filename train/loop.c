@@ -198,6 +198,7 @@ static void tell_saved(run *self, int64_t step, double seconds, double waited, c
     }
     self->saved_step = step;
     self->save_ended = now;
+    ls_comm_set_resumes(self->comm);
 }
 
 /* Waits for the save that is being written, if one is, and names its file. */
@@ -451,6 +452,7 @@ static ls_status run_all(run *self, ls_train_config *config, const char *checkpo
     LS_TRY(ls_ranks_check(trainer));
     LS_TRY(checkpoint == NULL ? ls_trainer_initialize(trainer) : ls_trainer_resume(trainer, checkpoint));
     self->saved_step = checkpoint == NULL ? -1 : trainer->step;
+    if (checkpoint != NULL) ls_comm_set_resumes(self->comm);
     if (trainer->step >= trainer->schedule.steps) {
         ls_log_info("%s has all of its %lld steps; nothing is left to do", config->run_dir, (long long)trainer->step);
         return LS_OK;

@@ -306,6 +306,11 @@ void ls_comm_stand(ls_comm *comm, int64_t step, ls_comm_phase phase)
     ls_comm_moved(comm);
 }
 
+void ls_comm_set_resumes(ls_comm *comm)
+{
+    if (comm != NULL) atomic_store(&comm->resumes, true);
+}
+
 void ls_comm_set_timeout(ls_comm *comm, double seconds)
 {
     if (comm == NULL || comm->engine == NULL) return;

@@ -111,5 +111,8 @@ void ls_comm_stand(ls_comm *comm, int64_t step, ls_comm_phase phase);
 /* From now on, when nothing moves for so long, where each rank stands is printed and all processes end. 0: wait
  * forever. That a process on this host dies is seen in any case, from ls_comm_open on. */
 void ls_comm_set_timeout(ls_comm *comm, double seconds);
+/* From now on whoever is lost leaves a checkpoint that --resume goes on from, which the last words of the others say.
+ */
+void ls_comm_set_resumes(ls_comm *comm);
 
 #endif

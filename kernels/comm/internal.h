@@ -55,6 +55,7 @@ struct ls_comm {
     char host[64];
     ls_comm_traffic traffic;
     _Atomic int64_t timeout; /* milliseconds, 0: none */
+    _Atomic bool resumes;    /* the command can go on from what it has saved */
     /* of the ranks on this host; NULL for a process alone */
     ls_standing *standings, *own;
     int neighbours, place; /* on this host, and which of them this rank is */

@@ -104,6 +104,11 @@ void ls_watch_heed(ls_comm *comm)
     if (comm->size > comm->neighbours) rest(LAUNCHER_MILLISECONDS);
 }
 
+static const char *advice(const ls_comm *comm)
+{
+    return atomic_load(&comm->resumes) ? "--resume continues from the newest checkpoint" : "start the command again";
+}
+
 static bool new_start_may_help(ls_status status) { return ls_status_exit(status) == ls_status_exit(LS_LOST); }
 
 _Noreturn void ls_watch_drop_out(ls_comm *comm, ls_status status)
@@ -114,8 +119,8 @@ _Noreturn void ls_watch_drop_out(ls_comm *comm, ls_status status)
         heed_neighbours(comm);
     else if (comm->own != NULL)
         atomic_store(&comm->own->verdict, (int)status);
-    (void)fprintf(stderr, "layerskip: rank %d on %s ends: %s%s\n", comm->rank, comm->host, ls_error_text(),
-                  again ? "; --resume continues from the newest checkpoint" : "");
+    (void)fprintf(stderr, "layerskip: rank %d on %s ends: %s%s%s\n", comm->rank, comm->host, ls_error_text(),
+                  again ? "; " : "", again ? advice(comm) : "");
     end(comm, status);
 }
 
@@ -125,20 +130,17 @@ static void lost(ls_comm *comm, int neighbour)
     heed_neighbours(comm);
     const ls_standing *standing = &comm->standings[neighbour];
     (void)fprintf(stderr,
-                  "layerskip: rank %d: lost rank %d (process %d on %s) at its step %lld, %s; this process ends, and "
-                  "--resume continues from the newest checkpoint\n",
+                  "layerskip: rank %d: lost rank %d (process %d on %s) at its step %lld, %s; this process ends; %s\n",
                   comm->rank, atomic_load(&standing->rank), atomic_load(&standing->process), comm->host,
-                  (long long)atomic_load(&standing->step), phase_names[atomic_load(&standing->phase)]);
+                  (long long)atomic_load(&standing->step), phase_names[atomic_load(&standing->phase)], advice(comm));
     end(comm, LS_LOST);
 }
 
 static void out_of_touch(ls_comm *comm, const char *reason)
 {
     ls_watch_heed(comm);
-    (void)fprintf(stderr,
-                  "layerskip: rank %d on %s lost touch with the other GPUs: %s; this process ends, and --resume "
-                  "continues from the newest checkpoint\n",
-                  comm->rank, comm->host, reason);
+    (void)fprintf(stderr, "layerskip: rank %d on %s lost touch with the other GPUs: %s; this process ends; %s\n",
+                  comm->rank, comm->host, reason, advice(comm));
     end(comm, LS_LOST);
 }
 
@@ -153,7 +155,7 @@ static void stuck(ls_comm *comm, int64_t timeout)
     (void)fprintf(stderr, "layerskip: nothing has moved for %.1f s (parallel.timeout); the ranks on %s stand at\n",
                   1e-3 * (double)timeout, comm->host);
     for (int i = 0; i < comm->neighbours; i++) say_standing(comm->host, &comm->standings[i]);
-    (void)fprintf(stderr, "layerskip: all processes end; --resume continues from the newest checkpoint\n");
+    (void)fprintf(stderr, "layerskip: all processes end; %s\n", advice(comm));
     (void)fflush(stderr);
     rest(TABLE_MILLISECONDS / 2);
     end(comm, LS_LOST);

@@ -14,6 +14,14 @@ SECONDS_TO_END = 30
 LOST = re.compile(r"lost rank (\d+) \(process|mpi(?:run|exec) noticed that process rank (\d+) with PID")
 
 
+def seconds_computed(process):
+    try:
+        with open(f"/proc/{process}/stat", encoding="ascii", errors="replace") as file:
+            return sum(map(int, file.read().rsplit(")", 1)[1].split()[11:13])) / os.sysconf("SC_CLK_TCK")
+    except OSError:
+        return 0.0
+
+
 def is_running(process):
     try:
         with open(f"/proc/{process}/stat", encoding="ascii", errors="replace") as file:
@@ -93,6 +101,23 @@ class Faults(ranks.RanksTest):
         self.assertLess(starts, 3 * KILLS)
         self.run_ranks(3, "train", "config.yaml", "--auto-resume", *steps)
         self.assert_same_curve(alone, self.curve(), 1e-5)
+
+    def test_what_to_do_next(self):
+        """Whoever loses a process speaks of --resume where there is something to resume."""
+        self.good("train", "config.yaml", "training.steps=2", "run_dir=model")
+        train = "train", "config.yaml", "training.steps=100000", "evaluation.every=0", "measure_peak=false"
+        sweep = ("sweep", "--model", "model", "--data", "tokens.h5", "--prompt-tokens", "7", "--max-new-tokens", "11",
+                 "--repeats", "1000")
+        for command, says in (((*train, "checkpoint.every=0"), "start the command again"),
+                              ((*train, "checkpoint.every=1", "run_dir=saved"), "--resume continues from the newest"),
+                              (sweep, "start the command again")):
+            mpirun = self.launch(3, *command)
+            processes = self.wait_for_processes(mpirun, 3)
+            while mpirun.poll() is None and seconds_computed(processes[1]) < 2.0:
+                time.sleep(0.05)
+            os.kill(processes[1], signal.SIGKILL)
+            _, err = self.end_soon(mpirun, processes)
+            self.assertRegex(err, r"rank [02]: lost rank 1 .*" + says)
 
     def test_a_hang_is_found(self):
         mpirun = self.launch(3, "train", "config.yaml", "training.steps=5000", "checkpoint.every=1000",

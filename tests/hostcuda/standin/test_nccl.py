@@ -349,7 +349,7 @@ class Lost(device_ranks.DeviceRanksTest):
         status, _, err = self.finish(self.launch_device(2, "precision=bf16", "parallel.timeout=20",
                                                         each={1: {"fail_in": 0, "fail_at": "convert", "failure": 999}}))
         self.assertNotEqual(0, status)
-        self.assertRegex(err, r"layerskip: rank 1 on \S+ ends: the GPU failed while convert.*--resume")
+        self.assertRegex(err, r"layerskip: rank 1 on \S+ ends: the GPU failed while convert.*start the command again")
         self.assertIn("lost rank 1", err)
         self.assertEqual({0, 1}, self.aborted())
 
