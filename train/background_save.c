@@ -32,7 +32,7 @@ struct ls_background_save {
     float *copies;
     size_t bytes;
     char *run_dir, *path, *temporary; /* of the save that is running, else NULL */
-    int64_t keep;
+    int64_t step, keep;
     pthread_t thread;
     bool started;
     _Atomic bool done;
@@ -181,6 +181,7 @@ ls_status ls_background_save_begin(ls_background_save *self, const char *run_dir
     self->run_dir = ls_text_format("%s", run_dir);
     self->path = ls_text_format("%s/checkpoints/step-%08lld.h5", run_dir, (long long)about->step);
     self->temporary = ls_text_format("%s.tmp", self->path);
+    self->step = about->step;
     self->keep = keep;
     ls_status status = ls_comm_agree(comm, ls_comm_rank(comm) == 0 ? make_file(self, about) : LS_OK);
     if (status == LS_OK) status = ls_comm_broadcast(comm, self->offsets, sizeof *self->offsets * datasets, 0);
@@ -227,6 +228,7 @@ ls_status ls_background_save_end(ls_background_save *self, double *seconds)
     *seconds = 0.0;
     if (!ls_background_save_running(self)) return LS_OK;
     ls_comm *comm = self->optimizer->shards.comm;
+    ls_comm_stand(comm, self->step, LS_COMM_SAVING);
     LS_TRY(wait_for_all(self));
     if (self->started) (void)pthread_join(self->thread, NULL);
     self->started = false;

@@ -378,6 +378,7 @@ static ls_status publish(ls_optimizer *optimizer, ls_status status)
 ls_status ls_checkpoint_restore(ls_optimizer *optimizer, const char *path)
 {
     hid_t file;
+    ls_comm_stand(optimizer->shards.comm, 0, LS_COMM_LOADING);
     ls_status status = ls_hdf5_open(&file, path, KIND);
     if (status == LS_OK) {
         status = restore_all(file, path, optimizer);
@@ -472,6 +473,7 @@ static ls_status restore_weights(const ls_weight_source *source, const char *tok
 ls_status ls_checkpoint_restore_weights(ls_optimizer *optimizer, const char *tokenizer, const char *path)
 {
     ls_weight_source source;
+    ls_comm_stand(optimizer->shards.comm, 0, LS_COMM_LOADING);
     ls_status status = ls_weight_source_open(&source, path, NULL);
     if (status == LS_OK) {
         status = restore_weights(&source, tokenizer, optimizer);

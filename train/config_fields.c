@@ -155,8 +155,10 @@ const ls_field ls_train_fields[] = {
         "(ZeRO-2: these too, reduced after every micro-batch)"),
     DOUBLE("parallel.bucket_mib", parallel.bucket_mib, 0.001, 1024.0, "16",
            "gradients reduced at once, in MiB, while backward goes on"),
-    DOUBLE("parallel.timeout", parallel.timeout, 0.0, 1e6, "600",
-           "seconds without news from the other processes until all end; 0: wait forever"),
+    DOUBLE(
+        "parallel.timeout", parallel.timeout, 0.0, 1e6, "600",
+        "seconds without news from the other processes until all end, five times as many while a checkpoint is loaded "
+        "or saved; 0: wait forever"),
 
     STRING("run_dir", run_dir, "", "folder of the run: config.yaml, metrics.jsonl, TensorBoard events, checkpoints"),
     INT("seed", seed, 0, 9007199254740991.0, "1", "of weights, data order and dropout"),

@@ -199,6 +199,7 @@ static void tell_saved(run *self, int64_t step, double seconds, double waited, c
     self->saved_step = step;
     self->save_ended = now;
     ls_comm_set_resumes(self->comm);
+    ls_comm_stand(self->comm, self->trainer.step, LS_COMM_BETWEEN_STEPS);
 }
 
 /* Waits for the save that is being written, if one is, and names its file. */

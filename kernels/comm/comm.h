@@ -27,6 +27,7 @@ typedef struct ls_comm_bucket ls_comm_bucket;
     X(REDUCING, "reducing gradients")                                                                                  \
     X(UPDATING, "updating weights")                                                                                    \
     X(EVALUATING, "evaluating")                                                                                        \
+    X(LOADING, "loading a checkpoint")                                                                                 \
     X(SAVING, "saving a checkpoint")
 
 typedef enum ls_comm_phase {
@@ -108,8 +109,9 @@ ls_comm_traffic ls_comm_take_traffic(ls_comm *comm); /* since the last call */
 
 /* Says where this rank stands; also proves to the watchdog that it moves. */
 void ls_comm_stand(ls_comm *comm, int64_t step, ls_comm_phase phase);
-/* From now on, when nothing moves for so long, where each rank stands is printed and all processes end. 0: wait
- * forever. That a process on this host dies is seen in any case, from ls_comm_open on. */
+/* From now on, when nothing moves for so long, five times as long while a checkpoint is loaded or saved, where each
+ * rank stands is printed and all processes end. 0: wait forever. That a process on this host dies is seen in any case,
+ * from ls_comm_open on. */
 void ls_comm_set_timeout(ls_comm *comm, double seconds);
 /* From now on whoever is lost leaves a checkpoint that --resume goes on from, which the last words of the others say.
  */

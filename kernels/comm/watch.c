@@ -22,6 +22,7 @@ enum {
     TABLE_MILLISECONDS = 2000,    /* that the other ranks leave the one that prints the table */
     LAUNCHER_MILLISECONDS = 3000, /* until it has ended the ranks of all machines when one has failed */
     ABORT_SECONDS = 5,
+    DISK_PATIENCE = 5, /* a disk that takes what it was given shows no sign of life until it has it all */
 };
 
 struct ls_watch {
@@ -161,6 +162,14 @@ static void stuck(ls_comm *comm, int64_t timeout)
     end(comm, LS_LOST);
 }
 
+/* How long this rank may stand still where it is, in milliseconds; 0: for ever. */
+static int64_t patience(const ls_comm *comm)
+{
+    const int phase = atomic_load(&comm->own->phase);
+    const bool disk = phase == LS_COMM_LOADING || phase == LS_COMM_SAVING;
+    return atomic_load(&comm->timeout) * (disk ? DISK_PATIENCE : 1);
+}
+
 static void *watch(void *argument)
 {
     ls_comm *comm = argument;
@@ -175,7 +184,7 @@ static void *watch(void *argument)
         const bool well = comm->watched == NULL || comm->watched->well(comm, reason, sizeof reason);
         (void)pthread_mutex_unlock(&comm->guard);
         if (!well) out_of_touch(comm, reason);
-        const int64_t timeout = atomic_load(&comm->timeout);
+        const int64_t timeout = patience(comm);
         if (timeout > 0 && milliseconds_now() - atomic_load(&comm->own->moved_at) > timeout) stuck(comm, timeout);
     }
 }

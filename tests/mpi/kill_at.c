@@ -1,11 +1,13 @@
 /* A library to be preloaded: counts this process's calls that change what is in a folder named "checkpoints", and ends
- * it by SIGKILL at a chosen one. Used by test_kills.py.
+ * it by SIGKILL at a chosen one. Used by test_kills.py and
+ * test_faults.py.
  *
  *   KILL_AT=N         at the Nth call: open is met before it creates, writes when half of the bytes are out, all else
  *                     before it happens
  *   KILL_RANK=R       in the process of this rank alone; without it in a process alone
  *   KILL_LOG=FILE     each call is a line of FILE.R: its name and the file's
  *   KILL_REFUSE=yes   opening a file of that folder for writing fails, as where it is read only
+ *   KILL_LINGER=S     syncing half a checkpoint takes so many seconds longer
  *   KILL_EVENTFD=yes  eventfd fails instead, as it is called for the watchdog */
 #include <dlfcn.h>
 #include <errno.h>
@@ -144,12 +146,23 @@ PWRITEV(pwritev64, off64_t)
 WRITE(write, ssize_t, const void *, size_t)
 WRITE(writev, ssize_t, const struct iovec *, int)
 
+static void linger(int file)
+{
+    const char *seconds = getenv("KILL_LINGER");
+    char link[64], path[PATH_MAX];
+    (void)snprintf(link, sizeof link, "/proc/self/fd/%d", file);
+    const ssize_t length = readlink(link, path, sizeof path);
+    if (seconds != NULL && length > 4 && memcmp(path + length - 4, ".tmp", 4) == 0 && is_chosen())
+        (void)sleep((unsigned)strtol(seconds, NULL, 10));
+}
+
 #define SYNC(name)                                                                                                     \
     int name(int file);                                                                                                \
     int name(int file)                                                                                                 \
     {                                                                                                                  \
         REAL(int, name, int);                                                                                          \
         if (met_file(#name, file)) die();                                                                              \
+        linger(file);                                                                                                  \
         return real(file);                                                                                             \
     }
 SYNC(fsync)

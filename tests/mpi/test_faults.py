@@ -155,6 +155,14 @@ class Faults(ranks.RanksTest):
         self.assertIn("cannot write", said[0])
         self.assertEqual([], os.listdir(self.path("run/checkpoints")))
 
+    def test_a_slow_disk(self):
+        """Two syncs of one process take longer than parallel.timeout."""
+        command = ["LD_PRELOAD=" + os.environ["KILL_AT"], "KILL_RANK=1", "KILL_LINGER=5", ranks.program.PROGRAM, "train",
+                   "config.yaml", "training.steps=1", "parallel.timeout=4", "evaluation.every=0", "measure_peak=false"]
+        status, _, err = self.finish(self.launch_each([command] * 2, ["/usr/bin/env"] * 2))
+        self.assertEqual(0, status, err)
+        self.assertEqual(["step-00000001.h5"], self.checkpoints())
+
     def test_one_that_cannot_write(self):
         """In an ordinary save, where all open the file at once, and in the background; nobody waits for it."""
         for background in ("false", "true"):

@@ -326,7 +326,7 @@ class Lost(device_ranks.DeviceRanksTest):
         self.assert_same_curve(self.curve("one"), self.curve(), 1e-5)
 
     def test_a_rank_hangs(self):
-        mpirun, processes = self.begin(2, "parallel.timeout=10", "training.steps=5000", "parallel.sharding=gradients")
+        mpirun, processes = self.begin(2, "parallel.timeout=5", "training.steps=5000", "parallel.sharding=gradients")
         os.kill(processes[1], signal.SIGSTOP)
         status, err = self.end_soon(mpirun, processes)
         self.assertNotEqual(0, status)
