@@ -231,11 +231,25 @@ class Faults(ranks.RanksTest):
         self.assertIn("the launcher has not", resilient.stderr)
         self.assertLess(time.monotonic() - began, 60)
 
+    def test_run_resilient_gives_up(self):
+        """After as many new starts as were allowed that bring nothing new; those that do begin the count anew."""
+        self.write("layerskip", f"#!/bin/sh\n[ $1 = train ] || exec '{ranks.program.PROGRAM}' \"$@\"\n"
+                                "echo start >>starts\nn=$(wc -l <starts)\nmkdir -p 'a run/checkpoints'\n"
+                                "[ $n -gt 6 ] || touch \"a run/checkpoints/step-0000000$n.h5\"\nexit 75\n")
+        os.chmod(self.path("layerskip"), 0o700)
+        resilient = ranks.subprocess.run(
+            [os.path.join(ranks.program.SOURCE, "scripts", "run-resilient"), "--wait", "0", "--restarts", "2",
+             "./layerskip", "train", "config.yaml", "run_dir=a run"],
+            cwd=self.folder, env=ranks.environment(), capture_output=True, text=True, timeout=100, check=False)
+        self.assertEqual(75, resilient.returncode, resilient.stderr)
+        self.assertIn("2 new starts brought no new checkpoint", resilient.stderr)
+        self.assertEqual(6 + 2, len(self.read("starts").splitlines()))
+
     def test_run_resilient(self):
         script = os.path.join(ranks.program.SOURCE, "scripts", "run-resilient")
         resilient = ranks.subprocess.Popen(
-            [script, "--wait", "0", ranks.MPIRUN, "--oversubscribe", "-np", "3", ranks.program.PROGRAM, "train",
-             "config.yaml", "training.steps=50", "checkpoint.every=2"],
+            [script, "--wait", "0", "--restarts", "1", ranks.MPIRUN, "--oversubscribe", "-np", "3", ranks.program.PROGRAM,
+             "train", "config.yaml", "training.steps=50", "checkpoint.every=2"],
             cwd=self.folder, env=ranks.environment(), stderr=ranks.subprocess.PIPE)
         killed = 0
         while resilient.poll() is None and killed < 2:
