@@ -113,7 +113,7 @@ class Faults(ranks.RanksTest):
                               (sweep, "start the command again")):
             mpirun = self.launch(3, *command)
             processes = self.wait_for_processes(mpirun, 3)
-            while mpirun.poll() is None and seconds_computed(processes[1]) < 2.0:
+            while mpirun.poll() is None and seconds_computed(processes[1]) < 1.5:  # starting needs 0.3
                 time.sleep(0.05)
             os.kill(processes[1], signal.SIGKILL)
             _, err = self.end_soon(mpirun, processes)
