@@ -51,7 +51,7 @@ ls_status ls_metrics_open(ls_metrics *out, const char *run_dir, int64_t step)
     out->file = status == LS_OK ? fopen(out->path, "ae") : NULL;
     if (out->file != NULL) return LS_OK;
     const ls_status failure =
-        status != LS_OK ? status : LS_FAIL(LS_IO, "cannot write %s: %s", out->path, strerror(errno));
+        status != LS_OK ? status : LS_FAIL(LS_IO, "cannot write %s: %s", out->path, ls_file_reason(errno));
     free(out->path);
     memset(out, 0, sizeof *out);
     return failure;
@@ -61,7 +61,7 @@ ls_status ls_metrics_close(ls_metrics *metrics)
 {
     ls_status status = LS_OK;
     if (metrics->file != NULL && fclose(metrics->file) != 0)
-        status = LS_FAIL(LS_IO, "cannot write %s: %s", metrics->path, strerror(errno));
+        status = LS_FAIL(LS_IO, "cannot write %s: %s", metrics->path, ls_file_reason(errno));
     free(metrics->path);
     memset(metrics, 0, sizeof *metrics);
     return status;
@@ -86,7 +86,7 @@ static ls_status finish_line(ls_metrics *metrics)
 {
     (void)fputs("}\n", metrics->file);
     if (fflush(metrics->file) != 0 || ferror(metrics->file))
-        return LS_FAIL(LS_IO, "cannot write %s: %s", metrics->path, strerror(errno));
+        return LS_FAIL(LS_IO, "cannot write %s: %s", metrics->path, ls_file_reason(errno));
     return LS_OK;
 }
 

@@ -81,7 +81,7 @@ ls_status ls_tensorboard_open(ls_tensorboard *out, const char *run_dir, int64_t 
     if (out->path == NULL) return LS_FAIL(LS_NO_MEMORY, "no memory for the name of an events file in %s", run_dir);
     out->file = fopen(out->path, "wbe");
     if (out->file == NULL) {
-        const ls_status status = LS_FAIL(LS_IO, "cannot write %s: %s", out->path, strerror(errno));
+        const ls_status status = LS_FAIL(LS_IO, "cannot write %s: %s", out->path, ls_file_reason(errno));
         free(out->path);
         out->path = NULL;
         return status;
@@ -94,7 +94,7 @@ ls_status ls_tensorboard_close(ls_tensorboard *tensorboard)
 {
     ls_status status = LS_OK;
     if (tensorboard->file != NULL && fclose(tensorboard->file) != 0)
-        status = LS_FAIL(LS_IO, "cannot write %s: %s", tensorboard->path, strerror(errno));
+        status = LS_FAIL(LS_IO, "cannot write %s: %s", tensorboard->path, ls_file_reason(errno));
     free(tensorboard->path);
     memset(tensorboard, 0, sizeof *tensorboard);
     return status;
@@ -122,6 +122,6 @@ void ls_tensorboard_scalar(ls_tensorboard *tensorboard, int64_t step, const char
 ls_status ls_tensorboard_flush(ls_tensorboard *tensorboard)
 {
     if (fflush(tensorboard->file) != 0 || ferror(tensorboard->file))
-        return LS_FAIL(LS_IO, "cannot write %s: %s", tensorboard->path, strerror(errno));
+        return LS_FAIL(LS_IO, "cannot write %s: %s", tensorboard->path, ls_file_reason(errno));
     return LS_OK;
 }
