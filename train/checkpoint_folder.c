@@ -138,17 +138,23 @@ ls_status ls_checkpoint_remove_old(const char *run_dir, int64_t keep)
     return status;
 }
 
-void ls_checkpoint_clean(const char *run_dir)
+/* Removes the files of a folder whose names begin with the one text and have the other in them. */
+static void clean(const char *folder, const char *begin, const char *part)
 {
-    char *folder = checkpoints_folder(run_dir);
     DIR *directory = opendir(folder);
     for (const struct dirent *entry; directory != NULL && (entry = readdir(directory)) != NULL;) {
-        /* MPI's own temporary files have names that begin like the file's. */
-        if (strncmp(entry->d_name, "step-", 5) != 0 || strstr(entry->d_name, ".h5.tmp") == NULL) continue;
+        if (strncmp(entry->d_name, begin, strlen(begin)) != 0 || strstr(entry->d_name, part) == NULL) continue;
         char *path = ls_file_join(folder, entry->d_name);
         (void)unlink(path);
         free(path);
     }
     if (directory != NULL) (void)closedir(directory);
+}
+
+void ls_checkpoint_clean(const char *run_dir)
+{
+    char *folder = checkpoints_folder(run_dir);
+    clean(folder, "step-", ".h5.tmp"); /* MPI may have made files of its own whose names go on after that */
+    clean(run_dir, "config.yaml.", ".tmp");
     free(folder);
 }

@@ -147,7 +147,9 @@ class Kills(ranks.RanksTest):
         for name in ("step-00000009.h5.tmp", "step-00000009.h5.tmp.locktest.1"):
             self.write(f"place/run/checkpoints/{name}", "half")
         self.write("place/run/checkpoints/notes.tmp", "not ours")
+        self.write("place/run/config.yaml.123-0.tmp", "half")
         place.complete("training.steps=2", "--resume")
+        self.assertEqual([], [name for name in os.listdir(place.path("run")) if name.endswith(".tmp")])
         self.assertEqual(["notes.tmp", "step-00000001.h5", "step-00000002.h5"],
                          sorted(os.listdir(place.path("run/checkpoints"))))
 
