@@ -35,6 +35,13 @@ class Slurm(program.ProgramTest):
     def lines(self, name):
         return self.read(name).decode().splitlines() if os.path.exists(self.path(name)) else []
 
+    def surroundings(self):
+        environment = program.environment() | {"SLURM_JOB_ID": str(self.job), "SLURM_RESTART_COUNT": str(self.restarts)}
+        environment["PATH"] = self.path("bin") + ":" + environment["PATH"]
+        if self.restarts == 0:
+            del environment["SLURM_RESTART_COUNT"]  # as Slurm leaves it out
+        return environment
+
     def begin(self, happens=None, overrides=(RUN,)):
         """One start of the job: status, what it said, whether tasks were started, whether it is in the queue again."""
         before = len(self.lines("started")), len(self.lines("requeued"))
@@ -42,11 +49,7 @@ class Slurm(program.ProgramTest):
             self.write("happens", happens)
         elif os.path.exists(self.path("happens")):
             os.unlink(self.path("happens"))
-        environment = program.environment() | {"SLURM_JOB_ID": str(self.job), "SLURM_RESTART_COUNT": str(self.restarts)}
-        environment["PATH"] = self.path("bin") + ":" + environment["PATH"]
-        if self.restarts == 0:
-            del environment["SLURM_RESTART_COUNT"]  # as Slurm leaves it out
-        job = subprocess.run(["bash", BATCH, "config.yaml", *overrides], cwd=self.folder, env=environment,
+        job = subprocess.run(["bash", BATCH, "config.yaml", *overrides], cwd=self.folder, env=self.surroundings(),
                              capture_output=True, text=True, timeout=600, check=False)
         self.restarts += 1
         requeued = self.lines("requeued")[before[1]:]
@@ -84,6 +87,20 @@ class Slurm(program.ProgramTest):
     def test_what_does_not_come_back(self):
         for status in (0, 2):
             self.assertEqual((status, "", True, False), self.begin(f"exit {status}"))
+
+    def test_one_task_explains_it(self):
+        """srun gives the status of those that were killed for it."""
+        status, err, started, requeued = self.begin("echo 'srun: error: node2: task 9: Exited with exit code 2' >&2; exit 137")
+        self.assertEqual((2, True, False), (status, started, requeued), err)
+        self.assertIn("task 9", err)
+        status, err, started, requeued = self.begin("echo 'srun: error: node2: task 9: Exited with exit code 75' >&2; exit 137")
+        self.assertEqual((0, True, True), (status, started, requeued), err)
+
+    def test_output_stays_apart(self):
+        self.write("happens", "echo to 1; echo to 2 >&2; exit 0")
+        job = subprocess.run(["bash", BATCH, "config.yaml", RUN], cwd=self.folder, env=self.surroundings(),
+                             capture_output=True, text=True, timeout=600, check=False)
+        self.assertEqual((0, "to 1\n", "to 2\n"), (job.returncode, job.stdout, job.stderr))
 
     def test_a_bad_config(self):
         status, err, started, requeued = self.begin(None, ("training.stepz=3",))
