@@ -5,6 +5,7 @@
 #include "core/file.h"
 #include "core/memory.h"
 #include "core/text.h"
+#include "train/checkpoint_pieces.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -52,7 +53,7 @@ static void add_segments(ls_background_save *self, ls_hdf5_piece *pieces)
     for (int block = 0; block < LS_KEPT_BLOCKS; block++)
         for (int i = 0; i < entries; i++) {
             const int count =
-                ls_checkpoint_own_pieces(pieces, optimizer, (ls_kept_block)block, &optimizer->model->table.entries[i]);
+                ls_pieces_find(pieces, optimizer, (ls_kept_block)block, &optimizer->model->table.entries[i], false);
             for (int p = 0; p < count; p++) {
                 self->segments[self->count++] = (segment){
                     .dataset = block * entries + i,
@@ -183,7 +184,9 @@ ls_status ls_background_save_begin(ls_background_save *self, const char *run_dir
     self->temporary = ls_text_format("%s.tmp", self->path);
     self->step = about->step;
     self->keep = keep;
-    ls_status status = ls_comm_agree(comm, ls_comm_rank(comm) == 0 ? make_file(self, about) : LS_OK);
+    ls_checkpoint written = *about;
+    ls_status status = ls_pieces_sum(self->optimizer, &written.sum);
+    if (status == LS_OK) status = ls_comm_agree(comm, ls_comm_rank(comm) == 0 ? make_file(self, &written) : LS_OK);
     if (status == LS_OK) status = ls_comm_broadcast(comm, self->offsets, sizeof *self->offsets * datasets, 0);
     if (status == LS_OK) status = ls_comm_agree(comm, copy_all(self));
     if (status != LS_OK) return give_up(self, status);

@@ -6,12 +6,14 @@
 #include "core/text.h"
 #include "model/model_file.h"
 #include "model/weight_source.h"
+#include "train/checkpoint_pieces.h"
 
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #define KIND "checkpoint"
+#define SUM "sum"
 
 /* ---- saving ------------------------------------------------------------------------------------------------------ */
 
@@ -38,6 +40,7 @@ static ls_status write_header(hid_t file, const ls_checkpoint *about, const ls_o
     LS_TRY(ls_hdf5_write_int(file, "seed", about->seed));
     LS_TRY(ls_hdf5_write_int(file, "updates", optimizer->updates));
     LS_TRY(ls_hdf5_write_int(file, "token_file_hash", (int64_t)about->token_file_hash));
+    LS_TRY(ls_hdf5_write_int(file, SUM, (int64_t)about->sum));
     LS_TRY(ls_model_config_write(file, &optimizer->model->config));
     LS_TRY(ls_hdf5_write_text(file, "config", about->config));
     return ls_hdf5_write_text(file, "tokenizer", about->tokenizer);
@@ -64,33 +67,8 @@ static ls_status write_file(const char *path, const ls_checkpoint *about, const 
     return written != LS_OK ? written : closed;
 }
 
-/* ---- pieces of several processes --------------------------------------------------------------------------------- */
-
-/* The elements of `entry` that this rank has to write (its shards), or to read (what it keeps), as pieces from the
- * block's memory; returns how many. pieces: room for all buckets. */
-static int find_pieces(ls_hdf5_piece *pieces, const ls_optimizer *optimizer, ls_kept_block block,
-                       const ls_parameter *entry, bool reading)
-{
-    const float *base = ls_optimizer_base(optimizer, block);
-    const int64_t first = entry->offset, last = first + entry->rows * entry->cols;
-    int count = 0;
-    for (int i = 0; i < optimizer->shards.count; i++) {
-        const ls_shard *shard = &optimizer->shards.list[i];
-        const int64_t from = reading ? shard->kept_first : shard->own_first;
-        const int64_t to = reading ? shard->kept_end : shard->own_end;
-        const int64_t begin = from > first ? from : first, end = to < last ? to : last;
-        if (begin >= end) continue;
-        const float *place = ls_optimizer_kept(optimizer, block, i) + (begin - shard->kept_first);
-        pieces[count++] = (ls_hdf5_piece){.first = begin - first, .place = place - base, .count = end - begin};
-    }
-    return count;
-}
-
-int ls_checkpoint_own_pieces(ls_hdf5_piece *pieces, const ls_optimizer *optimizer, ls_kept_block block,
-                             const ls_parameter *entry)
-{
-    return find_pieces(pieces, optimizer, block, entry, false);
-}
+/* ---- several processes --------------------------------------------------------------------------------------------
+ */
 
 static ls_status find_offsets(hid_t file, const char *path, const ls_parameter_table *table, int64_t *offsets)
 {
@@ -113,72 +91,19 @@ ls_status ls_checkpoint_reserve(const char *path, const ls_checkpoint *about, co
     return status;
 }
 
-/* The pieces of one parameter, and where they pass through the host's memory when the blocks are elsewhere. */
-typedef struct piece_window {
-    ls_hdf5_piece *pieces;  /* [buckets] */
-    int64_t *device_places; /* [buckets] */
-    float *values;          /* of the largest parameter; NULL: the blocks are in the host's memory */
-} piece_window;
-
-static void window_close(piece_window *window)
-{
-    free(window->pieces);
-    free(window->device_places);
-    free(window->values);
-}
-
-static ls_status window_open(piece_window *window, const ls_optimizer *optimizer)
-{
-    const ls_parameter_table *table = &optimizer->model->table;
-    const size_t buckets = (size_t)optimizer->shards.count;
-    const bool host = optimizer->model->exec->memory->host;
-    int64_t largest = 0;
-    for (int i = 0; i < table->count; i++) {
-        const int64_t count = table->entries[i].rows * table->entries[i].cols;
-        largest = count > largest ? count : largest;
-    }
-    *window = (piece_window){.pieces = malloc(sizeof *window->pieces * buckets),
-                             .device_places = malloc(sizeof *window->device_places * buckets),
-                             .values = host ? NULL : malloc(sizeof *window->values * (size_t)largest)};
-    if (window->pieces != NULL && window->device_places != NULL && (host || window->values != NULL)) return LS_OK;
-    window_close(window);
-    return LS_FAIL(LS_NO_MEMORY, "cannot get memory for the pieces of a checkpoint");
-}
-
-/* Where the pieces lie for the host: in `base`, or packed in the window. */
-static float *window_pack(const piece_window *window, int count, float *base)
-{
-    int64_t at = 0;
-    for (int i = 0; i < count && window->values != NULL; i++) {
-        window->device_places[i] = window->pieces[i].place;
-        window->pieces[i].place = at;
-        at += window->pieces[i].count;
-    }
-    return window->values != NULL ? window->values : base;
-}
-
-/* Between the window and the device, one way or the other. */
-static ls_status window_move(const piece_window *window, int count, ls_exec *exec, float *base, bool download)
-{
-    for (int i = 0; i < count && window->values != NULL; i++) {
-        float *near = window->values + window->pieces[i].place, *far = base + window->device_places[i];
-        const size_t bytes = sizeof(float) * (size_t)window->pieces[i].count;
-        LS_TRY(download ? ls_exec_download(exec, near, far, bytes) : ls_exec_upload(exec, far, near, bytes));
-    }
-    return LS_OK;
-}
-
-static ls_status write_pieces(hid_t file, const char *path, const ls_optimizer *optimizer, const piece_window *window)
+static ls_status write_pieces(hid_t file, const char *path, const ls_optimizer *optimizer,
+                              const ls_piece_window *window)
 {
     const ls_parameter_table *table = &optimizer->model->table;
     ls_status status = LS_OK; /* a rank that fails still takes part in the rest */
     for (int block = 0; block < LS_KEPT_BLOCKS; block++)
         for (int i = 0; i < table->count; i++) {
             const ls_parameter_dataset set = ls_parameter_dataset_of(block_groups[block], &table->entries[i]);
-            const int count = find_pieces(window->pieces, optimizer, (ls_kept_block)block, &table->entries[i], false);
+            const int count =
+                ls_pieces_find(window->pieces, optimizer, (ls_kept_block)block, &table->entries[i], false);
             float *base = ls_optimizer_base(optimizer, (ls_kept_block)block);
-            const float *near = window_pack(window, count, base);
-            const ls_status moved = window_move(window, count, optimizer->model->exec, base, true);
+            const float *near = ls_piece_window_pack(window, count, base);
+            const ls_status moved = ls_piece_window_move(window, count, optimizer->model->exec, base, true);
             const ls_status written = ls_hdf5_write_pieces(file, path, set.name, window->pieces, count, near);
             if (status == LS_OK) status = moved != LS_OK ? moved : written;
         }
@@ -188,15 +113,15 @@ static ls_status write_pieces(hid_t file, const char *path, const ls_optimizer *
 static ls_status write_own_pieces(const char *path, const ls_optimizer *optimizer)
 {
     hid_t file;
-    piece_window window;
-    LS_TRY(window_open(&window, optimizer));
+    ls_piece_window window;
+    LS_TRY(ls_piece_window_open(&window, optimizer));
     ls_status status = ls_hdf5_open_shared(&file, path);
     if (status == LS_OK) {
         status = write_pieces(file, path, optimizer, &window);
         const ls_status closed = ls_hdf5_close(file, path);
         if (status == LS_OK) status = closed;
     }
-    window_close(&window);
+    ls_piece_window_close(&window);
     return status == LS_OK ? ls_file_sync(path) : status;
 }
 
@@ -222,15 +147,17 @@ ls_status ls_checkpoint_commit(const char *run_dir, const char *temporary, const
     return ls_checkpoint_remove_old(run_dir, keep);
 }
 
-ls_status ls_checkpoint_save(const char *run_dir, const ls_checkpoint *about, const ls_optimizer *optimizer,
+ls_status ls_checkpoint_save(const char *run_dir, const ls_checkpoint *told, const ls_optimizer *optimizer,
                              int64_t keep)
 {
     ls_comm *comm = optimizer->shards.comm;
+    ls_checkpoint written = *told, *about = &written;
     char *folder = ls_file_join(run_dir, "checkpoints");
     char *path = ls_text_format("%s/step-%08lld.h5", folder, (long long)about->step);
     char *temporary = ls_text_format("%s.tmp", path);
     ls_comm_stand(comm, about->step, LS_COMM_SAVING);
-    ls_status status = ls_comm_agree(comm, ls_comm_rank(comm) == 0 ? ls_file_make_folders(folder) : LS_OK);
+    ls_status status = ls_pieces_sum(optimizer, &about->sum);
+    if (status == LS_OK) status = ls_comm_agree(comm, ls_comm_rank(comm) == 0 ? ls_file_make_folders(folder) : LS_OK);
     if (status == LS_OK)
         status = ls_comm_size(comm) > 1 ? write_together(temporary, about, optimizer)
                                         : write_file(temporary, about, optimizer, false);
@@ -345,18 +272,18 @@ static ls_status read_block(hid_t file, const char *path, ls_optimizer *optimize
     if (ls_comm_size(optimizer->shards.comm) == 1)
         return ls_parameters_read(file, path, block_groups[block], table, optimizer->model->exec,
                                   ls_optimizer_base(optimizer, block));
-    piece_window window;
-    LS_TRY(window_open(&window, optimizer));
+    ls_piece_window window;
+    LS_TRY(ls_piece_window_open(&window, optimizer));
     ls_status status = LS_OK;
     float *base = ls_optimizer_base(optimizer, block);
     for (int i = 0; i < table->count && status == LS_OK; i++) {
         const ls_parameter_dataset set = ls_parameter_dataset_of(block_groups[block], &table->entries[i]);
-        const int count = find_pieces(window.pieces, optimizer, block, &table->entries[i], true);
-        float *near = window_pack(&window, count, base);
+        const int count = ls_pieces_find(window.pieces, optimizer, block, &table->entries[i], true);
+        float *near = ls_piece_window_pack(&window, count, base);
         status = ls_hdf5_read_pieces(file, path, set.name, set.rows, set.cols, window.pieces, count, near);
-        if (status == LS_OK) status = window_move(&window, count, optimizer->model->exec, base, false);
+        if (status == LS_OK) status = ls_piece_window_move(&window, count, optimizer->model->exec, base, false);
     }
-    window_close(&window);
+    ls_piece_window_close(&window);
     return status;
 }
 
@@ -366,6 +293,20 @@ static ls_status restore_all(hid_t file, const char *path, ls_optimizer *optimiz
     for (int block = 0; block < LS_KEPT_BLOCKS; block++)
         LS_TRY(read_block(file, path, optimizer, (ls_kept_block)block));
     return ls_hdf5_read_int(file, path, "updates", &optimizer->updates);
+}
+
+/* What has been read is what was saved; files of before there was a sum have none. */
+static ls_status check_sum(hid_t file, const char *path, const ls_optimizer *optimizer)
+{
+    int64_t saved = 0;
+    uint64_t sum;
+    LS_TRY(ls_comm_agree(optimizer->shards.comm,
+                         H5Aexists(file, SUM) > 0 ? ls_hdf5_read_int(file, path, SUM, &saved) : LS_OK));
+    LS_TRY(ls_pieces_sum(optimizer, &sum));
+    if (H5Aexists(file, SUM) <= 0 || sum == (uint64_t)saved) return LS_OK;
+    return LS_FAIL(
+        LS_BAD_INPUT,
+        "%s is damaged: its numbers are not those that were saved; remove it to continue from the one before", path);
 }
 
 /* Weights are published when all ranks have read theirs. */
@@ -380,10 +321,10 @@ ls_status ls_checkpoint_restore(ls_optimizer *optimizer, const char *path)
     hid_t file;
     ls_comm_stand(optimizer->shards.comm, 0, LS_COMM_LOADING);
     ls_status status = ls_hdf5_open(&file, path, KIND);
-    if (status == LS_OK) {
-        status = restore_all(file, path, optimizer);
-        (void)H5Fclose(file);
-    }
+    if (status == LS_OK) status = restore_all(file, path, optimizer);
+    status = ls_comm_agree(optimizer->shards.comm, status);
+    if (status == LS_OK) status = check_sum(file, path, optimizer);
+    if (file >= 0) (void)H5Fclose(file);
     return publish(optimizer, status);
 }
 
@@ -442,7 +383,7 @@ static ls_status restore_parameter(restoring *r, int number)
 {
     const ls_parameter *entry = &r->optimizer->model->table.entries[number];
     const int64_t most = ls_weight_source_rows(entry);
-    r->count = find_pieces(r->pieces, r->optimizer, LS_KEPT_MASTER, entry, true);
+    r->count = ls_pieces_find(r->pieces, r->optimizer, LS_KEPT_MASTER, entry, true);
     for (int64_t row = 0; row < entry->rows; row += most) {
         const int64_t rows = entry->rows - row < most ? entry->rows - row : most;
         LS_TRY(ls_weight_source_read_float(r->source, number, row, rows, r->values, r->stored));

@@ -3,7 +3,7 @@
  *
  *   /moment1, /moment2   fp32 datasets by Hugging Face name, as /parameters
  *   /config              the resolved config, YAML
- *   attributes           step, cursor, seed, updates, token_file_hash
+ *   attributes           step, cursor, seed, updates, token_file_hash, sum
  * A file is written beside under a name that ends in .tmp, synced and renamed: a crash at any instant leaves the
  * checkpoints before it whole. */
 #ifndef LS_TRAIN_CHECKPOINT_H
@@ -18,6 +18,8 @@ typedef struct ls_checkpoint {
     int64_t cursor; /* next sample of the run */
     int64_t seed;
     uint64_t token_file_hash;
+    uint64_t
+        sum; /* of what the blocks hold (train/checkpoint_pieces.h); filled in by who saves, checked by who restores */
     char *config, *tokenizer; /* texts */
 } ls_checkpoint;
 
@@ -31,10 +33,6 @@ ls_status ls_checkpoint_save(const char *run_dir, const ls_checkpoint *about, co
  * it each dataset of theirs lies, offsets [LS_KEPT_BLOCKS][table.count] in bytes. */
 ls_status ls_checkpoint_reserve(const char *path, const ls_checkpoint *about, const ls_optimizer *optimizer,
                                 int64_t *offsets);
-/* The elements of `entry` that this rank writes, from the block's memory; returns how many pieces. pieces: room for all
- * buckets. */
-int ls_checkpoint_own_pieces(ls_hdf5_piece *pieces, const ls_optimizer *optimizer, ls_kept_block block,
-                             const ls_parameter *entry);
 /* Syncs `temporary`, gives it its name, and removes all but the `keep` newest. */
 ls_status ls_checkpoint_commit(const char *run_dir, const char *temporary, const char *path, int64_t keep);
 

@@ -177,7 +177,7 @@ class Faults(ranks.RanksTest):
             self.assertEqual([], os.listdir(self.path(f"{background}/checkpoints")))
 
     def test_a_damaged_checkpoint(self):
-        """It is refused, or on --auto-resume set aside: the one before gives the same run."""
+        """It is refused, or on --auto-resume set aside: the one before gives the same run. A changed number is seen too."""
         def flip_metadata(content):
             at = content.rindex(b"OHDR") + 30
             return content[:at] + bytes([content[at] ^ 1]) + content[at + 1:]
@@ -199,6 +199,11 @@ class Faults(ranks.RanksTest):
                               ((2, ""), (4, ""), (6, ""), (6, ".damaged"), (8, ""))],
                              sorted(os.listdir(self.path("run/checkpoints"))))
             os.unlink(self.path("run/checkpoints/step-00000008.h5"))
+        middle = len(whole) // 2
+        self.write(newest, whole[:middle] + bytes([whole[middle] ^ 1]) + whole[middle + 1:])
+        for size in (1, 2, 3):
+            status, _, err = self.finish(self.launch(size, *train, "--resume"))
+            self.assertEqual((2, 1), (status, err.count("its numbers are not those that were saved; remove it")), err)
         for step in (2, 4, 6):
             self.write(f"run/checkpoints/step-{step:08d}.h5", "nothing")
         status, _, err = self.finish(self.launch(2, *train, "--auto-resume"))

@@ -94,6 +94,30 @@ static void test_everything_comes_back(void **state)
     free(path);
 }
 
+/* A sum that is not that of the numbers refuses the file; files of before there was one have none. */
+static void test_sum(void **state)
+{
+    fixture *f = *state;
+    expect_ok(ls_trainer_save(&f->trainer));
+    char *path = checkpoint_path(f, 7);
+    expect_ok(ls_trainer_resume(&f->trainer, path));
+    for (int last = 0; last < 2; last++) {
+        const hid_t file = H5Fopen(path, H5F_ACC_RDWR, H5P_DEFAULT);
+        int64_t sum = 0;
+        expect_ok(ls_hdf5_read_int(file, path, "sum", &sum));
+        if (last)
+            assert_true(H5Adelete(file, "sum") >= 0);
+        else
+            expect_ok(ls_hdf5_write_int(file, "sum", sum + 1));
+        assert_true(H5Fclose(file) >= 0);
+        if (last)
+            expect_ok(ls_trainer_resume(&f->trainer, path));
+        else
+            expect_failure(ls_trainer_resume(&f->trainer, path), LS_BAD_INPUT, "its numbers are not those");
+    }
+    free(path);
+}
+
 /* What the run does after it has begun a save is not in the file, which has no name until that ends. */
 static void test_background(void **state)
 {
@@ -297,6 +321,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         TEST(test_everything_comes_back),
+        TEST(test_sum),
         TEST(test_background),
         TEST(test_keeps_the_last),
         TEST(test_leftovers),
