@@ -17,7 +17,7 @@ typedef struct arguments {
 
 static const struct argp_option options[] = {
     {"resume", 'r', NULL, 0, "Continue the newest checkpoint of run_dir, bit for bit", 0},
-    {"auto-resume", 'a', NULL, 0, "The same where run_dir holds a checkpoint, else begin", 0},
+    {"auto-resume", 'a', NULL, 0, "The same where run_dir holds a checkpoint, the newest that is whole; else begin", 0},
     {NULL, 0, NULL, 0, NULL, 0},
 };
 
