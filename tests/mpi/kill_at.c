@@ -1,9 +1,7 @@
-/* A library to be preloaded: counts this process's calls that change what is in a folder named "checkpoints", and ends
- * it by SIGKILL at a chosen one. Used by test_kills.py and
- * test_faults.py.
+/* To be preloaded by test_kills.py and test_faults.py: counts this process's calls that change a folder "checkpoints",
+ * and ends it by SIGKILL at a chosen one. Told by the environment:
  *
- *   KILL_AT=N         at the Nth call: open is met before it creates, writes when half of the bytes are out, all else
- *                     before it happens
+ *   KILL_AT=N         at the Nth call: writes when half of the bytes are out, all else before it happens
  *   KILL_RANK=R       in the process of this rank alone; without it in a process alone
  *   KILL_LOG=FILE     each call is a line of FILE.R: its name and the file's
  *   KILL_REFUSE=yes   opening a file of that folder for writing fails, as where it is read only
