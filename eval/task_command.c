@@ -2,8 +2,8 @@
 #include "core/file.h"
 #include "core/interrupt.h"
 #include "core/log.h"
-#include "eval/answer_task.h"
-#include "eval/choice_task.h"
+#include "eval/task/answer_task.h"
+#include "eval/task/choice_task.h"
 #include "eval/commands.h"
 #include "eval/held_out.h"
 

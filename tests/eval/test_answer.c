@@ -2,8 +2,8 @@
 #include "tests/data/data_check.h"
 
 #include "core/text.h"
-#include "eval/answer_part.h"
-#include "eval/answer_text.h"
+#include "eval/task/answer_part.h"
+#include "eval/task/answer_text.h"
 
 #include <stdio.h>
 #include <stdlib.h>

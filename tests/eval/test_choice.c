@@ -3,9 +3,9 @@
 #include "small_model.h"
 
 #include "core/text.h"
-#include "eval/choice_scorer.h"
-#include "eval/choice_task.h"
-#include "eval/task_share.h"
+#include "eval/task/choice_scorer.h"
+#include "eval/task/choice_task.h"
+#include "eval/task/share.h"
 
 #include <math.h>
 #include <stdio.h>

@@ -3,7 +3,7 @@
 #include "tests/core/core_check.h"
 
 #include "core/text.h"
-#include "eval/program_run.h"
+#include "eval/task/program_run.h"
 
 #include <dirent.h>
 #include <errno.h>

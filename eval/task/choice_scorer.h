@@ -2,10 +2,10 @@
  *
  * A question is computed alone, in passes whose shape its own tokens decide. So its scores are the same bits whatever
  * other questions are asked, by how many threads and processes. */
-#ifndef LS_EVAL_CHOICE_SCORER_H
-#define LS_EVAL_CHOICE_SCORER_H
+#ifndef LS_EVAL_TASK_CHOICE_SCORER_H
+#define LS_EVAL_TASK_CHOICE_SCORER_H
 
-#include "eval/task_tokens.h"
+#include "eval/task/tokens.h"
 #include "model/training.h"
 
 typedef struct ls_choice_scorer ls_choice_scorer;

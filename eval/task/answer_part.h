@@ -1,9 +1,9 @@
 /* The part of an answer that counts: found by a pattern (PCRE2), without what is to be removed, its white space
  * squeezed on request. Two parts are the same when their bytes are. */
-#ifndef LS_EVAL_ANSWER_PART_H
-#define LS_EVAL_ANSWER_PART_H
+#ifndef LS_EVAL_TASK_ANSWER_PART_H
+#define LS_EVAL_TASK_ANSWER_PART_H
 
-#include "eval/task_config.h"
+#include "eval/task/config.h"
 
 typedef struct ls_answer_part ls_answer_part;
 

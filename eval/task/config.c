@@ -1,4 +1,4 @@
-#include "eval/task_config.h"
+#include "eval/task/config.h"
 
 #include "core/file.h"
 #include "core/text.h"

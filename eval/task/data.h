@@ -5,7 +5,7 @@
 #define LS_EVAL_TASK_DATA_H
 
 #include "core/json.h"
-#include "eval/task_config.h"
+#include "eval/task/config.h"
 
 typedef struct ls_task_records {
     char *path;

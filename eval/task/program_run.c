@@ -1,7 +1,7 @@
 /* Three processes: the caller; a keeper, which has the namespaces, watches the clock and ends whatever is left; the
  * program. Keeper and program come from bare clone calls and use neither malloc nor stdio: another thread of the caller
  * may hold their locks. */
-#include "eval/program_run.h"
+#include "eval/task/program_run.h"
 
 #include "core/file.h"
 #include "core/interrupt.h"

@@ -1,4 +1,4 @@
-#include "eval/task_tokens.h"
+#include "eval/task/tokens.h"
 
 #include "core/text.h"
 

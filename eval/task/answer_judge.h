@@ -1,8 +1,8 @@
 /* Whether an answer is right: what the task file says of it. */
-#ifndef LS_EVAL_ANSWER_JUDGE_H
-#define LS_EVAL_ANSWER_JUDGE_H
+#ifndef LS_EVAL_TASK_ANSWER_JUDGE_H
+#define LS_EVAL_TASK_ANSWER_JUDGE_H
 
-#include "eval/task_data.h"
+#include "eval/task/data.h"
 
 /* X(name, text for the details) */
 #define LS_OUTCOME_LIST(X)                                                                                             \

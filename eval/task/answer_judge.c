@@ -1,8 +1,8 @@
-#include "eval/answer_judge.h"
+#include "eval/task/answer_judge.h"
 
 #include "core/log.h"
-#include "eval/answer_part.h"
-#include "eval/program_run.h"
+#include "eval/task/answer_part.h"
+#include "eval/task/program_run.h"
 
 #include <stdlib.h>
 #include <string.h>

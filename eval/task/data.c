@@ -1,4 +1,4 @@
-#include "eval/task_data.h"
+#include "eval/task/data.h"
 
 #include "core/file.h"
 #include "core/text.h"

@@ -1,4 +1,4 @@
-#include "eval/choice_scorer.h"
+#include "eval/task/choice_scorer.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -1,4 +1,4 @@
-#include "eval/answer_text.h"
+#include "eval/task/answer_text.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -1,9 +1,9 @@
-#include "eval/choice_task.h"
+#include "eval/task/choice_task.h"
 
 #include "core/interrupt.h"
-#include "eval/choice_scorer.h"
-#include "eval/task_rounds.h"
-#include "eval/task_share.h"
+#include "eval/task/choice_scorer.h"
+#include "eval/task/rounds.h"
+#include "eval/task/share.h"
 
 #include <math.h>
 #include <stdlib.h>

@@ -1,4 +1,4 @@
-#include "eval/task_share.h"
+#include "eval/task/share.h"
 
 #include <math.h>
 #include <stdio.h>

@@ -1,4 +1,4 @@
-#include "eval/task_rounds.h"
+#include "eval/task/rounds.h"
 
 #include "core/log.h"
 #include "core/text.h"

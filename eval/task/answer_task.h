@@ -3,13 +3,13 @@
  * Every question is answered greedily by the whole model. With an exit layer E also by the first E layers alone, which
  * is another and worse model, and by self-speculation with E layers and d draft tokens, which must write the same
  * tokens. Those two are measured in turns on each question, as in a sweep, and the speedup compares them alone. */
-#ifndef LS_EVAL_ANSWER_TASK_H
-#define LS_EVAL_ANSWER_TASK_H
+#ifndef LS_EVAL_TASK_ANSWER_TASK_H
+#define LS_EVAL_TASK_ANSWER_TASK_H
 
 #include "core/text.h"
 #include "eval/decoder.h"
 #include "eval/session.h"
-#include "eval/task_data.h"
+#include "eval/task/data.h"
 
 typedef struct ls_answer_options {
     int exit_layer;   /* E, 1..L-1; 0: the whole model only */

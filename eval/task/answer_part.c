@@ -1,5 +1,5 @@
 #define PCRE2_CODE_UNIT_WIDTH 8
-#include "eval/answer_part.h"
+#include "eval/task/answer_part.h"
 
 #include "core/text.h"
 

@@ -2,8 +2,8 @@
  *
  * Tokens are taken one by one, so where the answer ends does not depend on how many come at once. A stop string may
  * begin in one token and end in another; what follows its end is not taken. */
-#ifndef LS_EVAL_ANSWER_TEXT_H
-#define LS_EVAL_ANSWER_TEXT_H
+#ifndef LS_EVAL_TASK_ANSWER_TEXT_H
+#define LS_EVAL_TASK_ANSWER_TEXT_H
 
 #include "core/config.h"
 #include "data/token_stream.h"

@@ -1,6 +1,6 @@
 /* What is told of answers that a model wrote; see answer_task.h. */
-#include "eval/answer_task.h"
-#include "eval/task_share.h"
+#include "eval/task/answer_task.h"
+#include "eval/task/share.h"
 
 #include <math.h>
 

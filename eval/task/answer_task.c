@@ -1,10 +1,10 @@
-#include "eval/answer_task.h"
+#include "eval/task/answer_task.h"
 
 #include "core/interrupt.h"
-#include "eval/answer_judge.h"
-#include "eval/answer_text.h"
-#include "eval/task_rounds.h"
-#include "eval/task_tokens.h"
+#include "eval/task/answer_judge.h"
+#include "eval/task/answer_text.h"
+#include "eval/task/rounds.h"
+#include "eval/task/tokens.h"
 
 #include <stdlib.h>
 #include <string.h>

@@ -3,16 +3,16 @@
  * A question's answer is the choice of the largest log-probability; per byte: of the largest log-probability divided by
  * the choice's length in UTF-8, delimiter apart. Those are acc and acc_norm of EleutherAI's lm-evaluation-harness (Gao
  * et al. 2021; it counts characters, which differ beyond ASCII only). Of equal choices the first is taken. */
-#ifndef LS_EVAL_CHOICE_TASK_H
-#define LS_EVAL_CHOICE_TASK_H
+#ifndef LS_EVAL_TASK_CHOICE_TASK_H
+#define LS_EVAL_TASK_CHOICE_TASK_H
 
 #include "core/text.h"
 #include "eval/session.h"
-#include "eval/task_data.h"
+#include "eval/task/data.h"
 
 typedef struct ls_choice_result {
     int64_t asked;                   /* questions answered: all, unless a signal came */
-    int64_t cut, torn;               /* choices (eval/task_tokens.h) */
+    int64_t cut, torn;               /* choices (eval/task/tokens.h) */
     int layers;                      /* L */
     int64_t *right, *right_per_byte; /* [L] of the questions asked, by exit */
 } ls_choice_result;

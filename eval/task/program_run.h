@@ -3,8 +3,8 @@
  * number of processes. Where the kernel allows it the program has namespaces of its own: no network, and no process
  * outlives it. Elsewhere its processes are found and killed one by one. It is no sandbox against an attacker: it can
  * read what its user can read. */
-#ifndef LS_EVAL_PROGRAM_RUN_H
-#define LS_EVAL_PROGRAM_RUN_H
+#ifndef LS_EVAL_TASK_PROGRAM_RUN_H
+#define LS_EVAL_TASK_PROGRAM_RUN_H
 
 #include "core/config.h"
 
