@@ -10,7 +10,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <ftw.h>
-#include <grp.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdlib.h>
@@ -25,6 +24,7 @@
 
 enum {
     NOBODY = 65534,
+    USERS = 1 << 30,       /* beyond any that there is: root's programs run as USERS + its process's number */
     PROCESSES = 128,       /* of the program at once */
     FILE_BYTES = 64 << 20, /* of a file that it writes */
     KEEPER_INTERRUPTED = 64,
@@ -35,6 +35,7 @@ enum {
 typedef struct run_plan {
     const ls_program *program;
     char folder[64];
+    uid_t user;         /* that the program runs as, where the caller is root */
     char **arguments;   /* NULL-terminated */
     char **environment; /* NULL-terminated */
     int input, nowhere; /* standard input; standard output and error */
@@ -60,11 +61,15 @@ static void set_limits(const ls_program *program)
     limit(RLIMIT_CORE, 0);
 }
 
-/* Root is not bound by the number of processes, and may do too much. */
-static bool become_nobody(void)
+/* Root is not bound by the number of processes, and may do too much. That number counts all of a user's, so every
+ * caller has a user of its own. By bare system calls: those of the C library wait until all threads of the process have
+ * changed too, and of the caller's threads none is here. */
+static bool become(uid_t user)
 {
     if (geteuid() != 0) return true;
-    return setgroups(0, NULL) == 0 && setresgid(NOBODY, NOBODY, NOBODY) == 0 && setresuid(NOBODY, NOBODY, NOBODY) == 0;
+    return syscall(SYS_setgroups, 0L, 0L, 0L, 0L, 0L) == 0 &&
+           syscall(SYS_setresgid, (long)user, (long)user, (long)user, 0L, 0L) == 0 &&
+           syscall(SYS_setresuid, (long)user, (long)user, (long)user, 0L, 0L) == 0;
 }
 
 _Noreturn static void run_program(const run_plan *plan)
@@ -79,7 +84,7 @@ _Noreturn static void run_program(const run_plan *plan)
         report = 3;
         if (close_range(4, ~0U, 0) != 0)
             for (int file = 4; file < 4096; file++) (void)close(file);
-        ready = become_nobody() && prctl(PR_SET_PDEATHSIG, SIGKILL) == 0;
+        ready = become(plan->user) && prctl(PR_SET_PDEATHSIG, SIGKILL) == 0;
     }
     if (ready) (void)execvpe(plan->arguments[0], plan->arguments, plan->environment);
     const int error = errno;
@@ -201,6 +206,14 @@ static ls_status refuse_folder(const char *what)
     return LS_FAIL(LS_IO, "cannot make a folder to run a program in: %s: %s", what, ls_file_reason(errno));
 }
 
+/* A container may not know the user that the caller would have for itself. */
+static bool give_away(run_plan *plan, const char *file)
+{
+    plan->user = USERS + (uid_t)getpid();
+    if (chown(plan->folder, plan->user, plan->user) != 0) plan->user = NOBODY;
+    return chown(plan->folder, plan->user, plan->user) == 0 && chown(file, plan->user, plan->user) == 0;
+}
+
 static ls_status make_folder(run_plan *plan, const ls_program *program)
 {
     const char *place = getenv("TMPDIR");
@@ -213,7 +226,7 @@ static ls_status make_folder(run_plan *plan, const ls_program *program)
     FILE *stream = fopen(file, "we");
     bool fine = stream != NULL && fputs(program->text, stream) >= 0;
     if (stream != NULL) fine = fclose(stream) == 0 && fine;
-    if (fine && geteuid() == 0) fine = chown(folder, NOBODY, NOBODY) == 0 && chown(file, NOBODY, NOBODY) == 0;
+    if (fine && geteuid() == 0) fine = give_away(plan, file);
     const ls_status status = fine ? LS_OK : refuse_folder(file);
     free(file);
     return status;
@@ -287,7 +300,8 @@ static ls_status judge(ls_program_end *end, int code, const run_plan *plan)
     int error;
     if (read(plan->failure[0], &error, sizeof error) == sizeof error)
         return LS_FAIL(LS_BAD_INPUT, "the command '%s' cannot be started%s: %s", plan->arguments[0],
-                       geteuid() == 0 ? " as nobody, which root's programs run as" : "", strerror(error));
+                       geteuid() == 0 ? " as the user without rights that root's programs run as" : "",
+                       strerror(error));
     if (code == KEEPER_INTERRUPTED) return LS_INTERRUPTED;
     if (code > LS_PROGRAM_TIMED_OUT) return LS_FAIL(LS_IO, "the process that watches a program was lost");
     *end = (ls_program_end)code;

@@ -1,8 +1,8 @@
 /* A program that a model wrote, run where it can do little harm: in an empty folder that is removed, without the
- * caller's environment and open files, as nobody where the caller is root, under limits of time, memory, file size and
- * number of processes. Where the kernel allows it the program has namespaces of its own: no network, and no process
- * outlives it. Elsewhere its processes are found and killed one by one. It is no sandbox against an attacker: it can
- * read what its user can read. */
+ * caller's environment and open files, as a user without rights where the caller is root, under limits of time, memory,
+ * file size and number of processes. Where the kernel allows it the program has namespaces of its own: no network, and
+ * no process outlives it. Elsewhere its processes are found and killed one by one. It is no sandbox against an
+ * attacker: it can read what its user can read. */
 #ifndef LS_EVAL_TASK_PROGRAM_RUN_H
 #define LS_EVAL_TASK_PROGRAM_RUN_H
 
