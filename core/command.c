@@ -157,3 +157,15 @@ ls_status ls_command_double(double *out, const char *option, const char *text, d
     *out = value;
     return LS_OK;
 }
+
+char *ls_command_reference(int key, const char *text, const char *heading, const ls_field *fields, int count)
+{
+    if (key != ARGP_KEY_HELP_EXTRA) return (char *)(uintptr_t)text;
+    char *reference = NULL;
+    size_t length = 0;
+    FILE *memory = open_memstream(&reference, &length);
+    if (memory == NULL) return NULL;
+    (void)fprintf(memory, "%s\n\n", heading);
+    ls_config_print_reference(memory, fields, count);
+    return fclose(memory) == 0 ? reference : NULL;
+}

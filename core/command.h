@@ -2,6 +2,7 @@
 #ifndef LS_CORE_COMMAND_H
 #define LS_CORE_COMMAND_H
 
+#include "core/config.h"
 #include "core/status.h"
 
 #include <argp.h>
@@ -23,6 +24,9 @@ typedef struct ls_command {
  * and LS_BAD_INPUT, never argp's own exit. A parser refuses an argument with argp_error(), or with LS_FAIL and any
  * error_t but 0 and ARGP_ERR_UNKNOWN. */
 ls_status ls_command_parse(const struct argp *argp, int argc, char **argv, void *input);
+
+/* For an argp's help_filter: behind the options stands `heading`, then the reference of the keys of a config file. */
+char *ls_command_reference(int key, const char *text, const char *heading, const ls_field *fields, int count);
 
 /* The number in an option's argument, within inclusive bounds; `option` ("--seed") names it in the refusal. */
 ls_status ls_command_int(int64_t *out, const char *option, const char *text, int64_t minimum, int64_t maximum);

@@ -86,18 +86,11 @@ static error_t parse_option(int key, char *argument, struct argp_state *state)
     }
 }
 
-/* The reference of all keys, behind the options. */
 static char *append_reference(int key, const char *text, void *input)
 {
     (void)input;
-    if (key != ARGP_KEY_HELP_EXTRA) return (char *)(uintptr_t)text;
-    char *reference = NULL;
-    size_t length = 0;
-    FILE *memory = open_memstream(&reference, &length);
-    if (memory == NULL) return NULL;
-    (void)fputs("Keys of TASK.yaml, each also as KEY=VALUE behind it:\n\n", memory);
-    ls_config_print_reference(memory, ls_task_fields, ls_task_field_count);
-    return fclose(memory) == 0 ? reference : NULL;
+    return ls_command_reference(key, text, "Keys of TASK.yaml, each also as KEY=VALUE behind it:", ls_task_fields,
+                                ls_task_field_count);
 }
 
 /* ---- what is told ------------------------------------------------------------------------------------------------ */

@@ -2,6 +2,7 @@
 #include "data_check.h"
 
 #include "core/text.h"
+#include "data/sentencepiece.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -138,4 +139,21 @@ char *data_from_hex(const char *hex, size_t *length)
     }
     text[*length] = '\0';
     return text;
+}
+
+ls_tokenizer *data_fixture_tokenizer(const cJSON *file)
+{
+    ls_tokenizer *tokenizer = NULL;
+    size_t length = 0;
+    char *json = NULL;
+    if (cJSON_IsString(file)) {
+        char *bytes = data_from_hex(file->valuestring, &length);
+        CHECK_OK(ls_sentencepiece_to_json(&json, bytes, length, "fixture"));
+        free(bytes);
+    } else {
+        json = cJSON_PrintUnformatted(file);
+    }
+    CHECK_OK(ls_tokenizer_from_text(&tokenizer, json, "fixture"));
+    free(json);
+    return tokenizer;
 }

@@ -26,5 +26,7 @@ void data_write_record_file(const char *path, const char *const *train, const ch
 
 /* Bytes that a fixture writes in hexadecimal; malloc'ed, NUL-terminated. */
 char *data_from_hex(const char *hex, size_t *length);
+/* The tokenizer of a fixture's case: a SentencePiece model in hexadecimal, or a tokenizer.json. */
+ls_tokenizer *data_fixture_tokenizer(const cJSON *file);
 
 #endif

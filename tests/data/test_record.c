@@ -3,7 +3,6 @@
 
 #include "core/text.h"
 #include "data/record.h"
-#include "data/sentencepiece.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -119,23 +118,6 @@ static void test_dummy_prefix(void **state)
     free(strip);
 }
 
-static ls_tokenizer *read_case(const cJSON *file)
-{
-    ls_tokenizer *tokenizer = NULL;
-    size_t length = 0;
-    char *json = NULL;
-    if (cJSON_IsString(file)) {
-        char *bytes = data_from_hex(file->valuestring, &length);
-        CHECK_OK(ls_sentencepiece_to_json(&json, bytes, length, "fixture"));
-        free(bytes);
-    } else {
-        json = cJSON_PrintUnformatted(file);
-    }
-    CHECK_OK(ls_tokenizer_from_text(&tokenizer, json, "fixture"));
-    free(json);
-    return tokenizer;
-}
-
 static char *decoded(const ls_tokenizer *tokenizer, const int32_t *ids, int64_t count)
 {
     char *text;
@@ -175,7 +157,7 @@ static void test_sentencepiece_models(void **state)
     cJSON_ArrayForEach(found, cJSON_GetObjectItem(fixture, "cases"))
     {
         const cJSON *file = cJSON_GetObjectItem(found, "file");
-        ls_tokenizer *tokenizer = read_case(file);
+        ls_tokenizer *tokenizer = data_fixture_tokenizer(file);
         check_continues(tokenizer, "the question", " is the answer");
         check_continues(tokenizer, "the question", "able");
         check_continues(tokenizer, "the question", " a");

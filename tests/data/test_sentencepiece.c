@@ -10,24 +10,6 @@
 
 #define BLANK "\xE2\x96\x81" /* U+2581 */
 
-/* The tokenizer of a case: a model file in hexadecimal, or a tokenizer.json. */
-static ls_tokenizer *read_case(const cJSON *file)
-{
-    ls_tokenizer *tokenizer = NULL;
-    size_t length = 0;
-    char *json = NULL;
-    if (cJSON_IsString(file)) {
-        char *bytes = data_from_hex(file->valuestring, &length);
-        CHECK_OK(ls_sentencepiece_to_json(&json, bytes, length, "fixture"));
-        free(bytes);
-    } else {
-        json = cJSON_PrintUnformatted(file);
-    }
-    CHECK_OK(ls_tokenizer_from_text(&tokenizer, json, "fixture"));
-    free(json);
-    return tokenizer;
-}
-
 static void check_encoding(const ls_tokenizer *tokenizer, const char *hex, const cJSON *expected, const char *name)
 {
     size_t length;
@@ -69,7 +51,7 @@ static void test_equals_the_libraries(void **state)
     cJSON_ArrayForEach(found, cJSON_GetObjectItem(fixture, "cases"))
     {
         const char *name = cJSON_GetObjectItem(found, "name")->valuestring;
-        ls_tokenizer *tokenizer = read_case(cJSON_GetObjectItem(found, "file"));
+        ls_tokenizer *tokenizer = data_fixture_tokenizer(cJSON_GetObjectItem(found, "file"));
         const cJSON *text = cJSON_GetObjectItem(fixture, "texts")->child;
         const cJSON *ids = cJSON_GetObjectItem(found, "ids")->child;
         for (; text != NULL; text = text->next, ids = ids->next, encodings++)
