@@ -4,6 +4,7 @@ others end and name it, no half file has a checkpoint's name, and the run goes o
 import concurrent.futures
 import itertools
 import os
+import shutil
 import signal
 import subprocess
 import time
@@ -12,7 +13,6 @@ import ranks
 import test_faults
 from ranks import program
 
-LIBRARY = os.environ["KILL_AT"]
 SAVE = 4  # that is killed: three are before it, of which it removes the first
 RUN = ("training.steps=6", "checkpoint.every=1", "checkpoint.keep=3", "evaluation.every=0", "log_every=1",
        "measure_peak=false", "model.num_hidden_layers=2", "early_exit.rotation=1")
@@ -37,13 +37,14 @@ class Place:
         os.mkdir(self.folder)
         for shared in ("config.yaml", "tokens.h5"):
             os.link(test.path(shared), self.path(shared))
+        shutil.copy(os.environ["KILL_AT"], self.path("kill_at.so"))  # LD_PRELOAD takes no path with a blank in it
 
     def path(self, name):
         return os.path.join(self.folder, name)
 
     def begin(self, *arguments, size=None, **told):
         size = size or self.size
-        command = ["/usr/bin/env", f"LD_PRELOAD={LIBRARY}", *[f"{name}={value}" for name, value in told.items()],
+        command = ["/usr/bin/env", "LD_PRELOAD=./kill_at.so", *[f"{name}={value}" for name, value in told.items()],
                    program.PROGRAM, "train", "config.yaml", *RUN, *self.arguments, *arguments]
         if size > 1:
             command = [ranks.MPIRUN, "--oversubscribe", "-np", str(size), *command]
