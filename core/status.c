@@ -18,14 +18,31 @@ static const struct {
 #undef LS_STATUS_ROW
 };
 
+/* The arguments may point to the text that is replaced. */
+static void record(const char *file, int line, const char *format, va_list arguments)
+{
+    char text[sizeof error_text];
+    (void)vsnprintf(text, sizeof text, format, arguments);
+    memcpy(error_text, text, sizeof text);
+    (void)snprintf(error_place, sizeof error_place, "%s:%d", file, line);
+}
+
 ls_status ls_fail_at(const char *file, int line, ls_status status, const char *format, ...)
 {
     if (error_text[0] != '\0') return status;
     va_list arguments;
     va_start(arguments, format);
-    (void)vsnprintf(error_text, sizeof error_text, format, arguments);
+    record(file, line, format, arguments);
     va_end(arguments);
-    (void)snprintf(error_place, sizeof error_place, "%s:%d", file, line);
+    return status;
+}
+
+ls_status ls_reword_at(const char *file, int line, ls_status status, const char *format, ...)
+{
+    va_list arguments;
+    va_start(arguments, format);
+    record(file, line, format, arguments);
+    va_end(arguments);
     return status;
 }
 

@@ -33,6 +33,12 @@ ls_status ls_fail_at(const char *file, int line, ls_status status, const char *f
     __attribute__((format(printf, 4, 5), cold));
 #define LS_FAIL(status, ...) ls_fail_at(__FILE__, __LINE__, (status), __VA_ARGS__)
 
+/* The same in place of what was recorded, which may be among the arguments: LS_REWORD(status, "%s: %s", path,
+ * ls_error_text()). */
+ls_status ls_reword_at(const char *file, int line, ls_status status, const char *format, ...)
+    __attribute__((format(printf, 4, 5), cold));
+#define LS_REWORD(status, ...) ls_reword_at(__FILE__, __LINE__, (status), __VA_ARGS__)
+
 /* Passes a failure up. */
 #define LS_TRY(call)                                                                                                   \
     do {                                                                                                               \

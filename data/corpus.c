@@ -170,11 +170,7 @@ static ls_status refuse_line(const char *path, int64_t line)
 {
     const char *said = ls_error_text();
     if (strncmp(said, ":1:", 3) == 0) said += 3;
-    char *reason = ls_text_copy(said, strlen(said));
-    ls_error_clear();
-    const ls_status status = LS_FAIL(LS_BAD_INPUT, "%s:%lld:%s", path, (long long)line, reason);
-    free(reason);
-    return status;
+    return LS_REWORD(LS_BAD_INPUT, "%s:%lld:%s", path, (long long)line, said);
 }
 
 ls_status ls_corpus_parse(const ls_corpus *corpus, int64_t number, cJSON **object)
@@ -192,11 +188,8 @@ ls_status ls_corpus_parse(const ls_corpus *corpus, int64_t number, cJSON **objec
 ls_status ls_corpus_blame(const ls_corpus *corpus, int64_t number, ls_status failed)
 {
     const ls_document *document = &corpus->documents[number];
-    char *reason = ls_text_copy(ls_error_text(), strlen(ls_error_text()));
-    ls_error_clear();
-    (void)LS_FAIL(failed, "%s:%lld: %s", corpus->sources[document->source], (long long)document->line, reason);
-    free(reason);
-    return failed;
+    return LS_REWORD(failed, "%s:%lld: %s", corpus->sources[document->source], (long long)document->line,
+                     ls_error_text());
 }
 
 static ls_status take_field(const ls_corpus *corpus, int64_t number, char **text, size_t *length)

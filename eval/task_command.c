@@ -2,10 +2,10 @@
 #include "core/file.h"
 #include "core/interrupt.h"
 #include "core/log.h"
-#include "eval/task/answer_task.h"
-#include "eval/task/choice_task.h"
 #include "eval/commands.h"
 #include "eval/held_out.h"
+#include "eval/task/answer_task.h"
+#include "eval/task/choice_task.h"
 
 #include <errno.h>
 #include <stdlib.h>

@@ -67,8 +67,7 @@ static ls_status write_file(const char *path, const ls_checkpoint *about, const 
     return written != LS_OK ? written : closed;
 }
 
-/* ---- several processes --------------------------------------------------------------------------------------------
- */
+/* ---- several processes ------------------------------------------------------------------------------------------- */
 
 static ls_status find_offsets(hid_t file, const char *path, const ls_parameter_table *table, int64_t *offsets)
 {

@@ -18,8 +18,7 @@ typedef struct ls_checkpoint {
     int64_t cursor; /* next sample of the run */
     int64_t seed;
     uint64_t token_file_hash;
-    uint64_t
-        sum; /* of what the blocks hold (train/checkpoint_pieces.h); filled in by who saves, checked by who restores */
+    uint64_t sum; /* of the blocks (train/checkpoint_pieces.h): who saves fills it in, who restores checks it */
     char *config, *tokenizer; /* texts */
 } ls_checkpoint;
 

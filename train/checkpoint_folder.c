@@ -80,11 +80,7 @@ ls_status ls_checkpoint_newest(char **out, const char *run_dir)
 static ls_status hint(ls_status status, const found *list, int count)
 {
     if (count < 2) return status;
-    char *sentence = ls_text_format("%s", ls_error_text());
-    ls_error_clear();
-    status = LS_FAIL(status, "%s; --auto-resume sets it aside and continues from %s", sentence, list[1].path);
-    free(sentence);
-    return status;
+    return LS_REWORD(status, "%s; --auto-resume sets it aside and continues from %s", ls_error_text(), list[1].path);
 }
 
 ls_status ls_checkpoint_choose(char **out, const char *run_dir, bool fall_back)

@@ -26,14 +26,12 @@ static void derive(ls_train_config *config)
 /* The model's sentence begins with the name of its key; this puts the key's place before it. */
 static ls_status refuse_shape(void)
 {
-    char *sentence = ls_text_format("%s", ls_error_text());
+    const char *sentence = ls_error_text();
     char *key = ls_text_format("model.%.*s", (int)strcspn(sentence, " "), sentence);
     const char *place = ls_config_place(key);
     if (strcmp(place, "default") == 0) place = ls_config_place("model.hidden_size"); /* derived from it */
-    ls_error_clear();
-    const ls_status status = LS_FAIL(LS_BAD_INPUT, "%s: model.%s", place, sentence);
+    const ls_status status = LS_REWORD(LS_BAD_INPUT, "%s: model.%s", place, sentence);
     free(key);
-    free(sentence);
     return status;
 }
 

@@ -275,15 +275,9 @@ static ls_status agree(run *self, ls_status own, int *signal_number)
 /* Adds to a failure (a number that is not finite, a full disk) which checkpoint the run can go on from. */
 static ls_status explain_stop(const run *self, ls_status status)
 {
-    char *sentence = ls_text_format("%s", ls_error_text());
-    ls_error_clear();
-    if (self->saved_step < 0)
-        status = LS_FAIL(status, "%s; no checkpoint was saved before", sentence);
-    else
-        status = LS_FAIL(status, "%s; the last good checkpoint is %s/checkpoints/step-%08lld.h5", sentence,
-                         self->trainer.config->run_dir, (long long)self->saved_step);
-    free(sentence);
-    return status;
+    if (self->saved_step < 0) return LS_REWORD(status, "%s; no checkpoint was saved before", ls_error_text());
+    return LS_REWORD(status, "%s; the last good checkpoint is %s/checkpoints/step-%08lld.h5", ls_error_text(),
+                     self->trainer.config->run_dir, (long long)self->saved_step);
 }
 
 static const char *signal_text(int number)

@@ -67,8 +67,8 @@ ls_status ls_trainer_create(ls_trainer *out, ls_train_config *config);
 ls_status ls_trainer_create_shared(ls_trainer *out, ls_train_config *config, ls_comm *comm);
 void ls_trainer_destroy(ls_trainer *trainer);
 /* What ls_trainer_create would allocate on the device as one of `processes`, without a device: bytes and blocks of
- * `counted`, which is no exec otherwise. The vocabulary must be known. *kept: elements of each block of the optimizer.
- */
+ * `counted`, which is no exec otherwise. The vocabulary must be known. *saved: elements of
+ * each of the optimizer's blocks that a process writes to a checkpoint. */
 ls_status ls_trainer_plan(ls_exec *counted, int64_t *saved, ls_train_config *config, int processes);
 /* This rank's micro-batches of a step, and the size of `readings`. */
 int64_t ls_trainer_micro_batches(const ls_trainer *trainer);

@@ -76,11 +76,7 @@ static void free_records(ls_task_records *records)
 static ls_status at_line(ls_status status, const ls_task_records *records, int64_t i)
 {
     if (status != LS_BAD_INPUT) return status;
-    char *sentence = ls_text_format("%s", ls_error_text());
-    ls_error_clear();
-    status = LS_FAIL(LS_BAD_INPUT, "%s, line %lld: %s", records->path, (long long)records->line[i], sentence);
-    free(sentence);
-    return status;
+    return LS_REWORD(status, "%s, line %lld: %s", records->path, (long long)records->line[i], ls_error_text());
 }
 
 static ls_status fill(char **out, const char *text, const cJSON *record)

@@ -40,6 +40,19 @@ static void first_failure_wins(void **state)
     ls_error_clear();
 }
 
+static void a_sentence_can_be_worded_anew(void **state)
+{
+    (void)state;
+    ls_error_clear();
+    assert_int_equal(fails(LS_IO), LS_IO);
+    assert_int_equal(LS_REWORD(LS_BAD_INPUT, "x: %s; %s", ls_error_text(), ls_error_text()), LS_BAD_INPUT);
+    assert_string_equal(ls_error_text(), "x: number 2; number 2");
+    ls_error_clear();
+    assert_int_equal(LS_REWORD(LS_IO, "y"), LS_IO);
+    assert_string_equal(ls_error_text(), "y");
+    ls_error_clear();
+}
+
 static void cleans_up_on_the_way(void **state)
 {
     (void)state;
@@ -110,9 +123,13 @@ static void assertions_abort_and_say_what(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(first_failure_wins), cmocka_unit_test(cleans_up_on_the_way),
-        cmocka_unit_test(text_is_per_thread), cmocka_unit_test(long_texts_are_cut),
-        cmocka_unit_test(exit_statuses),      cmocka_unit_test(assertions_abort_and_say_what),
+        cmocka_unit_test(first_failure_wins),
+        cmocka_unit_test(a_sentence_can_be_worded_anew),
+        cmocka_unit_test(cleans_up_on_the_way),
+        cmocka_unit_test(text_is_per_thread),
+        cmocka_unit_test(long_texts_are_cut),
+        cmocka_unit_test(exit_statuses),
+        cmocka_unit_test(assertions_abort_and_say_what),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
