@@ -158,6 +158,22 @@ ls_status ls_command_double(double *out, const char *option, const char *text, d
     return LS_OK;
 }
 
+ls_status ls_command_choice(int *out, const char *option, const char *text, const char *const *names)
+{
+    ls_text known = {0};
+    for (int i = 0; names[i] != NULL; i++) {
+        if (strcmp(names[i], text) == 0) {
+            *out = i;
+            free(known.bytes);
+            return LS_OK;
+        }
+        ls_text_addf(&known, "%s%s", i == 0 ? "" : ", ", names[i]);
+    }
+    const ls_status status = LS_FAIL(LS_BAD_INPUT, "%s: '%s' is not one of %s", option, text, known.bytes);
+    free(known.bytes);
+    return status;
+}
+
 char *ls_command_reference(int key, const char *text, const char *heading, const ls_field *fields, int count)
 {
     if (key != ARGP_KEY_HELP_EXTRA) return (char *)(uintptr_t)text;

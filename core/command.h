@@ -32,4 +32,7 @@ char *ls_command_reference(int key, const char *text, const char *heading, const
 ls_status ls_command_int(int64_t *out, const char *option, const char *text, int64_t minimum, int64_t maximum);
 ls_status ls_command_double(double *out, const char *option, const char *text, double minimum, double maximum);
 
+/* Index of text in `names`, NULL-terminated. */
+ls_status ls_command_choice(int *out, const char *option, const char *text, const char *const *names);
+
 #endif

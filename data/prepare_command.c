@@ -84,14 +84,13 @@ static const char documentation[] =
     "With --records, only the completion and the end of text are to be learnt; training and evaluation count their "
     "loss alone. Templates know \\n, \\t, {{ and }}. A completion usually begins with a blank: ' {answer}'.";
 
+/* Any style but none. */
 static ls_status parse_chat(ls_chat *out, const char *argument)
 {
-    for (int i = LS_CHAT_NONE + 1; ls_chat_names[i] != NULL; i++) {
-        if (strcmp(argument, ls_chat_names[i]) != 0) continue;
-        *out = (ls_chat)i;
-        return LS_OK;
-    }
-    return LS_FAIL(LS_BAD_INPUT, "--chat: '%s' is neither chatml nor llama3", argument);
+    int style;
+    LS_TRY(ls_command_choice(&style, "--chat", argument, ls_chat_names + 1));
+    *out = (ls_chat)(style + 1);
+    return LS_OK;
 }
 
 /* What belongs together. */

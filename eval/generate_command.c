@@ -7,7 +7,6 @@
 #include "data/chat.h"
 #include "eval/commands.h"
 #include "eval/decoder.h"
-#include "eval/option.h"
 #include "eval/session.h"
 #include "eval/text_stream.h"
 
@@ -84,13 +83,13 @@ static error_t parse_option(int key, char *argument, struct argp_state *state)
         options->prompt_file = argument;
         break;
     case KEY_CHAT:
-        status = ls_option_choice(&options->chat, "--chat", argument, ls_chat_names);
+        status = ls_command_choice(&options->chat, "--chat", argument, ls_chat_names);
         break;
     case KEY_SYSTEM:
         options->system = argument;
         break;
     case KEY_DECODE:
-        status = ls_option_choice(&options->mode, "--decode", argument, ls_decode_mode_names);
+        status = ls_command_choice(&options->mode, "--decode", argument, ls_decode_mode_names);
         break;
     case KEY_EXIT_LAYER:
         status = ls_command_int(&options->exit_layer, "--exit-layer", argument, 1, INT_MAX);

@@ -6,22 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-ls_status ls_option_choice(int *out, const char *option, const char *text, const char *const *names)
-{
-    ls_text known = {0};
-    for (int i = 0; names[i] != NULL; i++) {
-        if (strcmp(names[i], text) == 0) {
-            *out = i;
-            free(known.bytes);
-            return LS_OK;
-        }
-        ls_text_addf(&known, "%s%s", i == 0 ? "" : ", ", names[i]);
-    }
-    const ls_status status = LS_FAIL(LS_BAD_INPUT, "%s: '%s' is not one of %s", option, text, known.bytes);
-    free(known.bytes);
-    return status;
-}
-
 ls_status ls_option_ints(int64_t *out, int *count, int capacity, const char *option, const char *text, int64_t minimum,
                          int64_t maximum)
 {

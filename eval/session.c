@@ -1,7 +1,6 @@
 #include "eval/session.h"
 
 #include "core/log.h"
-#include "eval/option.h"
 #include "model/model_file.h"
 
 #include <errno.h>
@@ -35,22 +34,22 @@ static error_t parse_option(int key, char *argument, struct argp_state *state)
         session->model = argument;
         break;
     case KEY_DEVICE:
-        status = ls_option_choice(&session->device, "--device", argument, ls_device_names);
+        status = ls_command_choice(&session->device, "--device", argument, ls_device_names);
         break;
     case KEY_DEVICE_INDEX:
         status = ls_command_int(&session->device_index, "--device-index", argument, 0, 1023);
         break;
     case KEY_ATTENTION:
-        status = ls_option_choice(&session->attention, "--attention", argument, ls_attention_names);
+        status = ls_command_choice(&session->attention, "--attention", argument, ls_attention_names);
         break;
     case KEY_GRAPHS:
-        status = ls_option_choice(&session->cuda_graphs, "--cuda-graphs", argument, switches);
+        status = ls_command_choice(&session->cuda_graphs, "--cuda-graphs", argument, switches);
         break;
     case KEY_THREADS:
         status = ls_command_int(&session->threads, "--threads", argument, 0, 1024);
         break;
     case KEY_PRECISION:
-        status = ls_option_choice(&session->precision, "--precision", argument, precisions);
+        status = ls_command_choice(&session->precision, "--precision", argument, precisions);
         break;
     case ARGP_KEY_END:
         if (session->model == NULL) status = LS_FAIL(LS_BAD_INPUT, "give the model with --model CHECKPOINT");

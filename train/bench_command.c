@@ -4,6 +4,7 @@
 #include "core/random.h"
 #include "train/bench.h"
 #include "train/commands.h"
+#include "train/config.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -136,41 +137,37 @@ static const struct argp_option option_list[] = {
     {0},
 };
 
-static error_t choose(int *out, const char *name, const char *argument, const char *const *names)
-{
-    for (int i = 0; names[i] != NULL; i++)
-        if (strcmp(argument, names[i]) == 0) return *out = i, 0;
-    (void)LS_FAIL(LS_BAD_INPUT, "%s does not know '%s'; see layerskip bench --help", name, argument);
-    return EINVAL;
-}
-
 static error_t parse_option(int key, char *argument, struct argp_state *state)
 {
-    static const char *const precisions[] = {"auto", "bf16", "fp32"};
+    ls_status status = LS_OK;
     bench_options *options = state->input;
     switch (key) {
     case 'j':
         options->json = true;
-        return 0;
+        break;
     case 'd':
-        return choose(&options->device, "--device", argument, ls_device_names);
+        status = ls_command_choice(&options->device, "--device", argument, ls_device_names);
+        break;
     case 'i':
-        return ls_command_int(&options->device_index, "--device-index", argument, 0, 1023) == LS_OK ? 0 : EINVAL;
+        status = ls_command_int(&options->device_index, "--device-index", argument, 0, 1023);
+        break;
     case 'a':
-        return choose(&options->attention, "--attention", argument, ls_attention_names);
+        status = ls_command_choice(&options->attention, "--attention", argument, ls_attention_names);
+        break;
     case 't':
-        return ls_command_int(&options->threads, "--threads", argument, 1, 4096) == LS_OK ? 0 : EINVAL;
+        status = ls_command_int(&options->threads, "--threads", argument, 1, 4096);
+        break;
     case 'p':
-        for (int i = 0; i < 3; i++)
-            if (strcmp(argument, precisions[i]) == 0) return options->precision = i, 0;
-        return (void)LS_FAIL(LS_BAD_INPUT, "--precision is auto, bf16 or fp32, not '%s'", argument), EINVAL;
+        status = ls_command_choice(&options->precision, "--precision", argument, ls_precision_names);
+        break;
     case ARGP_KEY_ARG:
         if (options->what != NULL) return ARGP_ERR_UNKNOWN;
         options->what = argument;
-        return 0;
+        break;
     default:
         return ARGP_ERR_UNKNOWN;
     }
+    return status == LS_OK ? 0 : EINVAL;
 }
 
 static ls_status measure_ceilings(ls_bench *bench)
